@@ -1,0 +1,81 @@
+"""`smelt recipe`: check, show and compare recipes, and their JSON Schema for editors."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smelt.cli.common import Json, Overrides, RecipeFile, answer, load
+from smelt.recipe.schema import Recipe
+
+app = typer.Typer(help="Check, show and compare recipes.", no_args_is_help=True)
+
+
+@app.command()
+def check(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Validate a recipe without starting anything.
+
+    Example: smelt recipe check recipes/demo.yaml train.optimizer.lr=1e-3
+    """
+    loaded = load(recipe, overrides)
+    facts = _facts(loaded)
+    words = ", ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in facts.items()
+    )
+    answer(as_json, {"ok": True, **facts}, f"ok: {words}")
+
+
+@app.command()
+def show(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Print the resolved recipe, every default written out.
+
+    Example: smelt recipe show recipes/demo.yaml
+    """
+    from smelt.recipe.dump import to_yaml
+
+    loaded = load(recipe, overrides)
+    answer(as_json, loaded.model_dump(mode="json"), to_yaml(loaded).rstrip())
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(help="A recipe.")],
+    b: Annotated[Path, typer.Argument(help="The recipe to compare it with.")],
+    as_json: Json = False,
+) -> None:
+    """Print the keys whose resolved values differ; exit code 1 when there are any.
+
+    Example: smelt recipe diff recipes/demo.yaml runs/demo/recipe.yaml
+    """
+    from smelt.recipe.dump import diff as differences
+
+    changes = differences(load(a, None), load(b, None))
+    rows = [{"key": change.key, "before": change.before, "after": change.after} for change in changes]
+    answer(as_json, rows, "\n".join(map(str, changes)) or "no differences")
+    sys.exit(1 if changes else 0)
+
+
+@app.command()
+def schema() -> None:
+    """Print the recipe's JSON Schema, which editors use to complete and check YAML.
+
+    Example: smelt recipe schema > recipe.schema.json
+    """
+    from smelt.recipe.load import json_schema
+
+    answer(False, None, json.dumps(json_schema(), indent=2))
+
+
+def _facts(recipe: Recipe) -> dict[str, str | int]:
+    from smelt.recipe.account import parameters
+
+    facts: dict[str, str | int] = {"name": recipe.name, "sources": len(recipe.sources)}
+    trained = recipe.tokenizer.train if recipe.tokenizer else None
+    if recipe.model and trained:
+        facts["parameters"] = parameters(recipe.model, -(-trained.vocab // 128) * 128)["total"]
+    if recipe.train:
+        facts["steps"] = recipe.train.total_steps
+        facts["tokens"] = recipe.train.total_steps * recipe.train.batch_tokens
+    return facts

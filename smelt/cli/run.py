@@ -1,0 +1,19 @@
+"""`smelt run`: the whole lifecycle."""
+
+from smelt.cli.common import HERE, Json, Overrides, Project, RecipeFile, answer, load, say
+
+
+def run(recipe: RecipeFile, overrides: Overrides = None, project: Project = HERE, as_json: Json = False) -> None:
+    """Everything a recipe says, step by step: data, tokenizer, training, post-training, evaluation, report.
+
+    Finished steps are skipped; a run that was stopped goes on where it was.
+
+    Example: smelt run recipes/demo.yaml
+    """
+    from smelt.cli.progress import TrainingProgress
+    from smelt.lifecycle.run import run as lifecycle
+    from smelt.report.summary import text
+
+    folder = lifecycle(load(recipe, overrides), project, hooks=[TrainingProgress()], say=say)
+    result = {"run": folder, "report": folder / "report.html"}
+    answer(as_json, result, f"\n{text(folder)}\n\nreport: {folder / 'report.html'}")

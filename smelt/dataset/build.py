@@ -1,0 +1,109 @@
+"""A built corpus and a tokenizer -> one folder of token shards a source and split."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smelt.corpus.build import documents
+from smelt.corpus.document import Document
+from smelt.dataset.permutation import key_of, permute
+from smelt.dataset.writer import token_bytes, write_shards
+from smelt.files import whole_directory
+from smelt.recipe.schema import Recipe
+from smelt.recipe.sections.corpus import Corpus
+from smelt.tokenizer.tokenizer import Tokenizer
+
+FORMAT = 1
+SPLITS = ("train", "validation")
+DOCUMENTS = "documents.jsonl"
+Progress = Callable[[str, int], None]
+_CHUNK_DOCUMENTS = 1024
+_CHUNK_CHARACTERS = 4_000_000
+
+
+def shards_inputs(recipe: Recipe, corpus_key: str, tokenizer_hash: str) -> dict[str, Any]:
+    """Everything the shards depend on, JSON-serialisable; two equal results mean the same tokens."""
+    corpus: Corpus = recipe.section("corpus")
+    return {"format": FORMAT, "sources": list(corpus.sources), "corpus": corpus_key, "tokenizer": tokenizer_hash}
+
+
+def build_shards(
+    recipe: Recipe, corpus: Path, tokenizer: Tokenizer, out: Path, progress: Progress | None = None
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Write `SOURCE/train` and `SOURCE/validation` under `out`; returns {source: {split: {documents, tokens, bytes}}}.
+
+    Training documents are shuffled within chunks of about a million tokens, always in the same way. Validation
+    documents keep the corpus's order, and `documents.jsonl` beside them has a row {"id", "bytes", "tokens"} for each.
+    `progress(source, documents so far)` is called after every chunk.
+    """
+    section: Corpus = recipe.section("corpus")
+    manifest: dict[str, Any] = {
+        "kind": "shards",
+        "tokenizer": tokenizer.hash,
+        "tokenizer_length": len(tokenizer),
+        "token_bytes": token_bytes(len(tokenizer)),
+        "inputs": shards_inputs(recipe, corpus.name, tokenizer.hash),
+        "sources": {},
+    }
+    with whole_directory(out, manifest) as folder:
+        for source in section.sources:
+            writer = _Writer(corpus, source, tokenizer, progress)
+            manifest["sources"][source] = {split: writer.write(folder / source / split, split) for split in SPLITS}
+    sources: dict[str, dict[str, dict[str, int]]] = manifest["sources"]
+    return sources
+
+
+class _Writer:
+    """Tokenises and writes the splits of one source, counting as it goes."""
+
+    def __init__(self, corpus: Path, source: str, tokenizer: Tokenizer, progress: Progress | None) -> None:
+        self._corpus, self._source, self._tokenizer, self._progress = corpus, source, tokenizer, progress
+        self._documents = 0
+        self._bytes = 0
+
+    def write(self, folder: Path, split: str) -> dict[str, int]:
+        """Write one split; returns its {"documents", "tokens", "bytes"}."""
+        folder.mkdir(parents=True)
+        self._bytes = 0
+        tokenizer = self._tokenizer
+        ids = self._train() if split == "train" else self._validation(folder / DOCUMENTS)
+        counts = write_shards(folder, ids, eos=tokenizer.eos, length=len(tokenizer), tokenizer=tokenizer.hash)
+        return {**counts, "bytes": self._bytes}
+
+    def _train(self) -> Iterator[list[int]]:
+        for number, (_, ids) in enumerate(self._chunks("train")):
+            size = np.full(len(ids), len(ids))
+            key = np.full(len(ids), key_of("documents", self._source, number), dtype=np.uint64)
+            yield from (ids[place] for place in permute(np.arange(len(ids)), size, key))
+
+    def _validation(self, rows: Path) -> Iterator[list[int]]:
+        with rows.open("w", encoding="utf-8") as file:
+            for chunk, encoded in self._chunks("validation"):
+                for document, ids in zip(chunk, encoded, strict=True):
+                    row = {"id": document.id, "bytes": len(document.text.encode()), "tokens": len(ids) + 1}
+                    print(json.dumps(row, ensure_ascii=False), file=file)
+                    yield ids
+
+    def _chunks(self, split: str) -> Iterator[tuple[list[Document], list[list[int]]]]:
+        for chunk in _chunked(documents(self._corpus, self._source, split)):
+            self._bytes += sum(len(document.text.encode()) for document in chunk)
+            self._documents += len(chunk)
+            yield chunk, self._tokenizer.encode_batch([document.text for document in chunk])
+            if self._progress:
+                self._progress(self._source, self._documents)
+
+
+def _chunked(stream: Iterable[Document]) -> Iterator[list[Document]]:
+    chunk: list[Document] = []
+    characters = 0
+    for document in stream:
+        chunk.append(document)
+        characters += len(document.text)
+        if len(chunk) == _CHUNK_DOCUMENTS or characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk

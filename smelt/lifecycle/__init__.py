@@ -1,0 +1,1 @@
+"""A recipe becomes its steps in order, keyed by fingerprints of their inputs; finished ones are skipped."""

@@ -1,0 +1,56 @@
+"""Steps that remember: what each was made from, how long it took, and whether it can be skipped."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from smelt.files import read_json, write_json
+from smelt.lifecycle.artifacts import ensure
+
+
+class Steps:
+    """Runs named steps and records them in a file: `{name: {"key", "seconds", "skipped"}}`.
+
+    A step whose key is on record, and whose output is there, is skipped; its recorded seconds stay.
+    """
+
+    def __init__(self, record: Path, say: Callable[[str], None]) -> None:
+        self._record = record
+        self._say = say
+        self.seconds: dict[str, dict[str, object]] = read_json(record) if record.is_file() else {}
+        self.ran: list[str] = []
+
+    def shared(self, name: str, path: Path, build: Callable[[Path], object]) -> Path:
+        """A step whose output is an artifact: its folder's name is the key."""
+        if path.exists():
+            ensure(name, path, build)
+            self._skip(name, path.name)
+        else:
+            self._run(name, path.name, lambda: build(path))
+        return path
+
+    def own(self, name: str, key: str, there: bool, work: Callable[[], object]) -> None:
+        """A step of this run alone; `there` tells whether its output still exists."""
+        if there and self.seconds.get(name, {}).get("key") == key:
+            self._skip(name, key)
+        else:
+            self._run(name, key, work)
+
+    def _run(self, name: str, key: str, work: Callable[[], object]) -> None:
+        self._say(f"{name}: working")
+        start = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - start
+        self.ran.append(name)
+        self._note(name, {"key": key, "seconds": round(seconds, 3), "skipped": False})
+        self._say(f"{name}: done in {seconds:.1f} s")
+
+    def _skip(self, name: str, key: str) -> None:
+        before = self.seconds.get(name, {}).get("seconds", 0.0)
+        self._note(name, {"key": key, "seconds": before, "skipped": True})
+        self._say(f"{name}: unchanged, skipped")
+
+    def _note(self, name: str, entry: dict[str, object]) -> None:
+        if self.seconds.get(name) != entry:
+            self.seconds[name] = entry
+            write_json(self._record, self.seconds)

@@ -1,0 +1,1 @@
+"""Parameters become named groups, groups an optimizer, steps a learning rate."""

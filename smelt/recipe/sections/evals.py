@@ -1,0 +1,19 @@
+"""`evals`: what is measured along the way and after each step of the lifecycle."""
+
+from pydantic import Field
+
+from smelt.recipe.sections.base import Section
+from smelt.recipe.units import Count
+
+
+class Evals(Section):
+    """Tasks by name, `items` of each; run every `every_steps` steps of training and at its end.
+
+    `validation_bytes` caps how much text of each source's validation split is scored (whole documents).
+    """
+
+    tasks: tuple[str, ...] = ()
+    items: Count = 200
+    every_steps: Count = 500
+    validation_bytes: Count = 1_000_000
+    samples: int = Field(default=5, ge=0)

@@ -1,0 +1,178 @@
+"""The decoder as a whole: parameters, initial values, precision, saving and loading our own checkpoints."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import VOCAB, decoder, section, starts_of, tokens
+
+from smelt.errors import InputError
+from smelt.model.cache import Cache
+from smelt.model.decoder import Decoder
+from smelt.model.init import draw, initialise
+from smelt.model.load import load_model
+from smelt.model.weights import save_weights
+from smelt.recipe.sections.model import Model
+
+SMOLLM3 = {
+    "hidden": 2048,
+    "layers": 36,
+    "attention": {"heads": 16, "kv_heads": 4},
+    "position": {"kind": "rope", "theta": 50_000},
+    "feedforward": {"width": 11008},
+    "per_layer": [{"layers": "3::4", "position": {"kind": "none"}}],
+}
+
+
+def test_smollm3_has_exactly_its_parameters() -> None:
+    """ARCH-27"""
+    with torch.device("meta"):
+        model = Decoder(Model.model_validate(SMOLLM3), 128_256)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3_075_098_624
+
+
+def test_tied_embeddings_share_storage_and_save_one_matrix() -> None:
+    """ARCH-08: 262.7M parameters at 128,256 x 2048."""
+    tied, untied = decoder(), decoder(section(tie_embeddings=False))
+    assert tied.head_weight.data_ptr() == tied.embedding.weight.data_ptr()
+    sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in (tied, untied)]
+    assert sizes[1] - sizes[0] == VOCAB * 32
+    with torch.device("meta"):
+        head = Decoder(Model.model_validate({**SMOLLM3, "layers": 4, "tie_embeddings": False}), 128_256).head
+    assert head is not None and head.weight.numel() == 262_668_288
+
+
+def test_parameters_carry_the_names_that_checkpoints_use() -> None:
+    layer = ["attention_norm", "attention.q", "attention.k", "attention.v", "attention.o"]
+    layer += ["feedforward_norm", "feedforward.gate", "feedforward.up", "feedforward.down"]
+    expected = ["embedding.weight", *(f"layers.0.{part}.weight" for part in layer), "norm.weight"]
+    assert [name for name, _ in decoder(section(layers=1)).named_parameters()] == expected
+    untied = decoder(section(layers=1, tie_embeddings=False))
+    assert [name for name, _ in untied.named_parameters()] == [*expected, "head.weight"]
+
+
+def test_a_decoder_that_nobody_filled_is_all_nan() -> None:
+    """Forgetting to initialise or load shows at the first step."""
+    assert Decoder(section(), VOCAB)(tokens(1, 3)).isnan().all()
+
+
+def test_losses_are_the_cross_entropy_of_the_logits() -> None:
+    model, x, y, starts = decoder(), tokens(2, 9), tokens(2, 9, seed=1), starts_of([[4, 5], [9]])
+    y[0, 3] = -100
+    expected = F.cross_entropy(model(x, starts).flatten(0, 1), y.flatten(), reduction="none").view(2, 9)
+    torch.testing.assert_close(model(x, starts=starts, targets=y), expected)
+
+
+def test_matrices_start_normal_with_the_given_deviation_and_norms_at_one() -> None:
+    """ARCH-18: sample deviation within 2 %."""
+    model = Decoder(section(hidden=256, feedforward={"width": 512}, init_std=0.006), 1024)
+    initialise(model, seed=3)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            assert (parameter == 1).all(), name
+        else:
+            assert abs(parameter.std().item() / 0.006 - 1) < 0.02, name
+            assert abs(parameter.mean().item()) < 0.006 * 5 / parameter.numel() ** 0.5, name
+
+
+def test_initial_values_depend_on_seed_and_name_alone() -> None:
+    """ARCH-18: a deeper model starts with the shallower one's layers; another seed or name gives other values."""
+    shallow, deep, other = decoder(seed=1), decoder(section(layers=5), seed=1), decoder(seed=2)
+    for name, parameter in shallow.named_parameters():
+        assert torch.equal(parameter, dict(deep.named_parameters())[name])
+    assert not torch.equal(shallow.embedding.weight, other.embedding.weight)
+    assert not torch.equal(shallow.layers[0].attention.k.weight, shallow.layers[0].attention.v.weight)
+
+
+@given(start=st.integers(0, 900), count=st.integers(0, 99))
+def test_any_slice_of_a_parameter_can_be_drawn_alone(start: int, count: int) -> None:
+    """ARCH-18"""
+    assert torch.equal(draw("x", 7, 0, 1000)[start : start + count], draw("x", 7, start, count))
+
+
+def test_initialise_uses_the_slices_that_draw_gives() -> None:
+    """ARCH-18: the counter is the flat index in the logical tensor."""
+    model = Decoder(section(), VOCAB)
+    initialise(model, seed=5)
+    weight = model.layers[2].feedforward.up.weight.flatten()
+    expected = draw("layers.2.feedforward.up.weight", 5, 100, 50) * 0.2
+    assert torch.equal(weight[100:150], expected.float())
+
+
+def test_bfloat16_activations_keep_float32_parameters_and_gradients() -> None:
+    half, full = decoder(dtype=torch.bfloat16), decoder()
+    x, y, starts = tokens(2, 8), tokens(2, 8, seed=1), starts_of([[3, 5], [8]])
+    loss = half(x, starts, targets=y)
+    loss.mean().backward()
+    assert half.states(x).dtype == torch.bfloat16 and half(x).dtype == loss.dtype == torch.float32
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in half.parameters())
+    assert (loss - full(x, starts, targets=y)).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("position", [{"kind": "rope"}, {"kind": "none"}])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_cached_decoding_equals_the_full_forward(kv_heads: int, position: dict[str, str]) -> None:
+    """ARCH-04: token by token, in pieces, and with documents that begin before and inside the new tokens."""
+    model = decoder(section(attention={"heads": 4, "kv_heads": kv_heads}, position=position, init_std=0.1))
+    x, starts = tokens(3, 12), starts_of([[12], [5, 7], [2, 9, 1]])
+    for given_starts in (None, starts):
+        full = model(x, given_starts)
+        for pieces in ([12], [4, 1, 1, 6], [1] * 12):
+            cache = Cache(model.config, 3, 12, torch.float32)
+            parts = []
+            for first, size in zip(torch.tensor([0, *pieces]).cumsum(0).tolist(), pieces, strict=False):
+                part = slice(first, first + size)
+                new = None if given_starts is None else given_starts[:, part]
+                parts.append(model(x[:, part], new, cache=cache))
+            torch.testing.assert_close(torch.cat(parts, 1), full, rtol=0, atol=1e-5)
+
+
+def test_the_cache_holds_two_vectors_a_kv_head_layer_and_token() -> None:
+    """ARCH-02"""
+    cache = Cache(section(attention={"heads": 4, "kv_heads": 2}), batch=2, capacity=10, dtype=torch.bfloat16)
+    assert cache.bytes == 2 * 2 * 8 * 3 * (2 * 10) * 2
+
+
+def test_our_checkpoint_loads_as_it_was_saved(tmp_path: Path) -> None:
+    config = section(per_layer=[{"layers": "1::2", "position": {"kind": "none"}}], tie_embeddings=False)
+    model = decoder(config, dtype=torch.bfloat16)
+    save_weights(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert (loaded.config, loaded.vocab, loaded.dtype, loaded.training) == (config, VOCAB, torch.bfloat16, False)
+    for name, parameter in loaded.named_parameters():
+        assert torch.equal(parameter, dict(model.named_parameters())[name]) and parameter.requires_grad
+    assert load_model(tmp_path, torch.float32).dtype == torch.float32
+
+
+def test_a_damaged_or_foreign_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not a model folder .*give a checkpoint"):
+        load_model(tmp_path)
+    save_weights(decoder(), tmp_path)
+    (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"model\.safetensors: damaged"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors: no such file"):
+        load_model(tmp_path)
+
+
+def test_weights_that_do_not_fit_their_description_are_refused(tmp_path: Path) -> None:
+    save_weights(decoder(), tmp_path)
+    path = tmp_path / "model.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps({**description, "vocab": 5}))
+    with pytest.raises(InputError, match=r"'embedding\.weight' is float32 \[61, 32\] .* \[5, 32\]"):
+        load_model(tmp_path)
+    path.write_text(json.dumps({**description, "model": {**description["model"], "layers": 4}}))
+    with pytest.raises(InputError, match=r"'layers\.3\.attention_norm\.weight' is missing"):
+        load_model(tmp_path)
+    path.write_text(json.dumps({**description, "model": {**description["model"], "layers": 2}}))
+    with pytest.raises(InputError, match=r"'layers\.2\..*' is in the weights but not in the model"):
+        load_model(tmp_path)
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"model\.json: not a model description"):
+        load_model(tmp_path)
