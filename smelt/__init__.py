@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "load_recipe": "smelt.recipe.load",
-    "train": "smelt.marathon.run",
+    "train": "smelt.lifecycle.run",
     "run": "smelt.lifecycle.run",
     "load_model": "smelt.model.load",
     "load_tokenizer": "smelt.tokenizer.tokenizer",

@@ -1,7 +1,7 @@
 """`smelt data`: build token shards, look at them, and trace the documents behind a step."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,8 +55,8 @@ def trace(
 
     rows = trace_step(run, step, project)
     lines = (
-        f"{row['source']:<12} epoch {row['epoch']} window {row['window']:<4} {row['shard']} "
-        f"document {row['document']} token {row['offset']} +{row['tokens']}  {_excerpt(row['text'])}"
+        f"window {row['window']:<4} {row['source']:<10} epoch {row['epoch']} document {row['document']:<7} "
+        f"from token {row['offset']:<6} columns {row['columns'][0]}-{row['columns'][1]}  {_excerpt(row['text'])}"
         for row in rows
     )
     answer(as_json, rows, "\n".join(lines))
@@ -67,5 +67,10 @@ def _excerpt(text: str) -> str:
     return flat if len(flat) <= 80 else f"{flat[:77]}..."
 
 
-def _table(facts: dict[str, object]) -> str:
-    return "\n".join(f"{key}: {value}" for key, value in facts.items())
+def _table(facts: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{name:<16} {split:<10} {each['documents']:>9,} documents {each['tokens']:>13,} tokens "
+        f"{each['shards']} shards  mean {each['mean_tokens']:,.0f} tokens"
+        for name, splits in facts.get("sources", {}).items()
+        for split, each in splits.items()
+    )

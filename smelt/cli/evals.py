@@ -21,9 +21,9 @@ def evaluate(
     Example: smelt eval runs/demo/posttrain/sft --task addition --task subtraction --chat
     """
     from smelt.evals.run import evaluate as score
-    from smelt.posttrain.chat import render_prompt
+    from smelt.posttrain.template import question
 
-    result = score(model, tasks=task, items=items, seed=seed, render=render_prompt if chat else None)
+    result = score(model, tasks=task, items=items, seed=seed, render=question if chat else None)
     lines = (
         f"{name:<20} {row['metric']:<12} {row['score']:.3f} ± {row['stderr']:.3f}  (n={row['n']}, "
         f"chance {row['chance']:.2f}, {row['formulation']})"

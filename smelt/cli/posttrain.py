@@ -36,7 +36,7 @@ def chat(
     Example: smelt chat runs/demo/posttrain/sft
     """
     from smelt.model.load import load_model
-    from smelt.posttrain.chat import answer as reply
+    from smelt.posttrain.answer import answer as reply
     from smelt.tokenizer.tokenizer import load_tokenizer
 
     decoder, tokenizer = load_model(model), load_tokenizer(model)

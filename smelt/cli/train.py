@@ -18,11 +18,13 @@ def train(
 
     Example: smelt train recipes/demo.yaml train.optimizer.lr=1e-3
     """
-    from smelt.cli.progress import TrainingProgress, announced
+    from smelt.cli.progress import TrainingProgress
     from smelt.lifecycle.pretrain import pretrain
+    from smelt.lifecycle.steps import Steps
 
-    outcome = pretrain(
-        load(recipe, overrides), project, resume=resume, step=announced, hooks=[TrainingProgress()], say=say
-    )
-    facts = {"run": outcome.run, "step": outcome.step, "done": outcome.done}
-    answer(as_json, facts, f"{outcome.run}: {outcome.step} steps done")
+    loaded = load(recipe, overrides)
+    folder = project / "runs" / loaded.name
+    steps = Steps(folder / "timings.json", say)
+    pretrain(loaded, project, resume=resume, steps=steps, hooks=[TrainingProgress()], say=say)
+    total = loaded.section("train").total_steps
+    answer(as_json, {"run": folder, "step": total}, f"{folder}: {total:,} steps done")

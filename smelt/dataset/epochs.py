@@ -1,4 +1,4 @@
-"""One source's stream of windows without end: spans shuffled anew each epoch, windows shuffled within groups of spans."""
+"""One source's endless stream of windows: spans shuffled anew each epoch, windows shuffled within groups of spans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,8 @@ from smelt.dataset.build import build_shards, shards_inputs
 from smelt.errors import InputError
 from smelt.files import check_directory, fingerprint
 from smelt.recipe.schema import Recipe
-from smelt.tokenizer.build import build_tokenizer, tokenizer_inputs
 from smelt.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from smelt.tokenizer.train import build_tokenizer, tokenizer_inputs
 
 Step = Callable[[str, Path, Callable[[Path], object]], Path]
 

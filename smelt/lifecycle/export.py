@@ -28,7 +28,7 @@ def export_checkpoint(checkpoint: Path, out: Path) -> str:
 
 
 def import_folder(folder: Path, out: Path) -> int:
-    """Write the model (and the tokenizer, where there is one) of a Hugging Face folder in our layout; its parameters."""
+    """Write a Hugging Face folder's model (and tokenizer, if any) in our layout; returns how many parameters it has."""
     model = load_model(folder)
     with whole_directory(out, {"kind": "model", "from": "hugging-face"}) as into:
         save_weights(model, into)

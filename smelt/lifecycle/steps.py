@@ -11,7 +11,8 @@ from smelt.lifecycle.artifacts import ensure
 class Steps:
     """Runs named steps and records them in a file: `{name: {"key", "seconds", "skipped"}}`.
 
-    A step whose key is on record, and whose output is there, is skipped; its recorded seconds stay.
+    A step whose key is on record, and whose output is there, is skipped, and its record stays; "skipped" on record
+    means that another run made what this one uses.
     """
 
     def __init__(self, record: Path, say: Callable[[str], None]) -> None:
@@ -46,11 +47,10 @@ class Steps:
         self._say(f"{name}: done in {seconds:.1f} s")
 
     def _skip(self, name: str, key: str) -> None:
-        before = self.seconds.get(name, {}).get("seconds", 0.0)
-        self._note(name, {"key": key, "seconds": before, "skipped": True})
+        if self.seconds.get(name, {}).get("key") != key:
+            self._note(name, {"key": key, "seconds": 0.0, "skipped": True})
         self._say(f"{name}: unchanged, skipped")
 
     def _note(self, name: str, entry: dict[str, object]) -> None:
-        if self.seconds.get(name) != entry:
-            self.seconds[name] = entry
-            write_json(self._record, self.seconds)
+        self.seconds[name] = entry
+        write_json(self._record, self.seconds)

@@ -12,7 +12,7 @@ def choose(logits: Tensor, temperature: float, top_p: float, uniforms: Tensor) -
     """
     if temperature == 0:
         return logits.argmax(-1)
-    probabilities, ids = (logits.double() / temperature).softmax(-1).sort(-1, descending=True, stable=True)
+    probabilities, ids = (logits.double() / temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
     before = probabilities.cumsum(-1) - probabilities
     nucleus = torch.where(before < top_p, probabilities, 0).cumsum(-1)
     picked = torch.searchsorted(nucleus, uniforms[:, None] * nucleus[:, -1:], right=True)

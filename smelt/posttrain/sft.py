@@ -1,12 +1,15 @@
 """Supervised fine-tuning with TRL: its settings for small and large models, and the records of a stage."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
-from transformers import TrainerCallback
+import transformers
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from smelt.posttrain.check import check_loss, own_loss
@@ -42,7 +45,7 @@ def fine_tune(
             processing_class=tokenizer,
             callbacks=[_Recorder(record)],
         )
-        trainer.remove_callback(_printer())
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
 
 
@@ -117,14 +120,26 @@ class _Recorder(TrainerCallback):  # type: ignore[misc]
             self._record({**row, "loss": logs["loss"], "lr": logs["learning_rate"], "grad_norm": logs["grad_norm"]})
 
 
-def _dataset(examples: Sequence[Example]) -> Any:
+def _dataset(examples: Sequence[Example]) -> datasets.Dataset:
     """The columns that TRL makes labels from; with ids there it renders and encodes nothing again."""
-    from datasets import Dataset
-
-    return Dataset.from_dict(
+    return datasets.Dataset.from_dict(
         {
             "messages": [example.messages for example in examples],
             "input_ids": [example.ids for example in examples],
             "assistant_masks": [example.mask for example in examples],
         }
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no notes from the libraries: stdout and stderr are the command's own."""
+    bars, level = datasets.are_progress_bars_disabled(), transformers.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()

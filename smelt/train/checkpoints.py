@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from smelt.errors import InputError
 from smelt.files import MANIFEST, check_directory, read_json, whole_directory, write_json
 from smelt.model.decoder import Decoder
-from smelt.model.load import load_weights, save_weights
+from smelt.model.weights import WEIGHTS, save_weights
 from smelt.optim.optimizers import load_optimizer_tensors, optimizer_tensors
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.schema import Recipe
@@ -55,7 +55,7 @@ def save_checkpoint(
 
 def load_checkpoint(path: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> Progress:
     """Restore model and optimizer in place."""
-    load_weights(model, path)
+    model.load_state_dict(load_file(path / WEIGHTS))
     load_optimizer_tensors(optimizer, load_file(path / "optimizer.safetensors"))
     return Progress(**read_json(path / "state.json"))
 

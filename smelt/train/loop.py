@@ -147,8 +147,9 @@ def _save(training: Training) -> None:
     start = time.perf_counter()
     save_checkpoint(training.run, training.recipe, training.tokenizer, training.model, training.optimizer, training.at)
     prune(training.run, training.train.checkpoints.keep)
-    seconds = time.perf_counter() - start
-    event(training.run, "checkpoint", step=training.at.step, checkpoint_seconds=round(seconds, 3))
+    seconds = round(time.perf_counter() - start, 3)
+    consumed = training.batches.order.consumed(training.at.step)
+    event(training.run, "checkpoint", step=training.at.step, checkpoint_seconds=seconds, consumed=consumed)
 
 
 def peak_memory(device: torch.device) -> int:
