@@ -39,14 +39,15 @@ def open_folder(folder: Path) -> tuple[Shard, ...]:
     start = document = 0
     for path in paths:
         shard = _check(path, start, document)
+        if not shard.tokens:
+            continue
         if shards and shard.token_bytes != shards[0].token_bytes:
             raise InputError(
                 f"{path}: {shard.token_bytes} bytes a token where {shards[0].path.name} has {shards[0].token_bytes}; "
                 "keep shards of different tokenizers in different folders"
             )
-        if shard.tokens:
-            shards.append(shard)
-            start, document = start + shard.tokens, document + shard.documents
+        shards.append(shard)
+        start, document = start + shard.tokens, document + shard.documents
     if not shards:
         raise InputError(f"{folder}: its token shards are empty; build them again from documents with text")
     return tuple(shards)

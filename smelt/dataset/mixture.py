@@ -52,8 +52,9 @@ def window_counts(weights: Sequence[float]) -> Integers:
     meets = (np.abs(scaled - nearest) < _NEAR) & ((nearest > 0) | (share == 0))
     exact = np.flatnonzero(meets.all(axis=1))
     if exact.size:
-        return nearest[exact[0]].astype(np.int64)
-    counts = np.floor(PERIOD * share).astype(np.int64)
+        met: Integers = nearest[exact[0]].astype(np.int64)
+        return met
+    counts: Integers = np.floor(PERIOD * share).astype(np.int64)
     remainders = PERIOD * share - counts
     counts[np.argsort(-remainders, kind="stable")[: PERIOD - counts.sum()]] += 1
     return counts

@@ -9,7 +9,7 @@ Integers = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 _ROUNDS = 6
 _GOLDEN = 0x9E3779B97F4A7C15
-_ODD = 0xD1B54A32D192ED03
+_ODD = np.uint64(0xD1B54A32D192ED03)
 
 
 def permute(index: Integers, size: Integers, key: Keys) -> Integers:
@@ -41,13 +41,13 @@ def key_of(*parts: int | str) -> int:
 
 
 def _feistel(value: Keys, rows: Keys, columns: Keys, key: Keys) -> Keys:
-    left, right = np.divmod(value, columns)
+    left, right = value // columns, value % columns
     for number in range(_ROUNDS):
         salt = key + np.uint64(number * _GOLDEN % 2**64)
         if number % 2:
-            left = (left + _mix(salt + right * np.uint64(_ODD)) % rows) % rows
+            left = (left + _mix(salt + right * _ODD) % rows) % rows
         else:
-            right = (right + _mix(salt + left * np.uint64(_ODD)) % columns) % columns
+            right = (right + _mix(salt + left * _ODD) % columns) % columns
     return left * columns + right
 
 

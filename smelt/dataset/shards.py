@@ -115,7 +115,8 @@ class Shards:
     def lengths(self) -> Iterator[Integers]:
         """Tokens of each document, shard by shard."""
         for number in range(len(self.files)):
-            yield np.diff(self._map(number)[1].astype(np.int64), prepend=0)
+            ends = self._map(number)[1].astype(np.int64)
+            yield ends - np.concatenate([[0], ends[:-1]])
 
     def _ends_in_shard(self, number: int, rows: Integers, offsets: Integers, count: int) -> tuple[Integers, Integers]:
         shard, ends = self.files[number], self._map(number)[1]

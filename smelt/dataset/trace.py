@@ -41,6 +41,8 @@ def inspect(folder: Path, tokenizer: Tokenizer | None = None) -> dict[str, Any]:
     """
     if (folder / MANIFEST).is_file():
         manifest = check_directory(folder)
+        if manifest.get("kind") != "shards":
+            raise InputError(f"{folder}: holds no token shards but '{manifest.get('kind')}'; name a shards folder")
         facts = {key: manifest[key] for key in ("tokenizer", "tokenizer_length", "token_bytes")}
         names = {
             name: [(split, folder / name / split) for split in splits] for name, splits in manifest["sources"].items()

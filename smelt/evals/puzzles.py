@@ -14,20 +14,21 @@ Family = Literal["strings", "lists"]
 Split = Literal["train", "held-out"]
 HELD_OUT_SHARE = 0.15
 
-_WORDS = (
-    "air ant apple arm art bag ball band bank barn bath beach bean bear bed bee bell bench bike bird boat body bone "
-    "book boot bowl box boy bread brick bridge brush bus cake camp candle cap car card cart cat chair chalk cheese "
-    "chest child city clay clock cloth cloud coal coat coin cook cork corn cow crab cream crow cup deer desk dish dog "
-    "door dove dress drum duck dust ear earth egg eye face farm feather field fig fire fish flag flame flower fly "
-    "foot forest fork fox frog fruit garden gate girl glass glove goat gold goose grain grape grass hair hall hammer "
-    "hand hat hay heart hen hill honey hook horn horse house ice ink iron island jam jar key king kite knee knife "
-    "lake lamb lamp leaf leg lemon letter light lily lion lip log map mask meal milk mill moon moss moth mouse mouth "
-    "nail neck nest net night nose nut oak oat oil onion orange oven owl page pan paper park path pea peach pear pen "
-    "pie pig pin pipe plant plate plum pond pot queen rain ring river road rock roof room root rope rose sail salt "
-    "sand school sea seed sheep shell ship shirt shoe silk silver skin sky smoke snail snow soap sock song soup spoon "
-    "star steam step stick stone storm street sugar summer sun swan table tail tea tent thread tiger tooth town toy "
-    "train tree truck valley vase voice wall watch water wave wheat wheel wind window wine wing winter wolf wood wool"
-).split()
+_WORD_LIST = """
+air ant apple arm art bag ball band bank barn bath beach bean bear bed bee bell bench bike bird boat body bone
+book boot bowl box boy bread brick bridge brush bus cake camp candle cap car card cart cat chair chalk cheese
+chest child city clay clock cloth cloud coal coat coin cook cork corn cow crab cream crow cup deer desk dish dog
+door dove dress drum duck dust ear earth egg eye face farm feather field fig fire fish flag flame flower fly
+foot forest fork fox frog fruit garden gate girl glass glove goat gold goose grain grape grass hair hall hammer
+hand hat hay heart hen hill honey hook horn horse house ice ink iron island jam jar key king kite knee knife
+lake lamb lamp leaf leg lemon letter light lily lion lip log map mask meal milk mill moon moss moth mouse mouth
+nail neck nest net night nose nut oak oat oil onion orange oven owl page pan paper park path pea peach pear pen
+pie pig pin pipe plant plate plum pond pot queen rain ring river road rock roof room root rope rose sail salt
+sand school sea seed sheep shell ship shirt shoe silk silver skin sky smoke snail snow soap sock song soup spoon
+star steam step stick stone storm street sugar summer sun swan table tail tea tent thread tiger tooth town toy
+train tree truck valley vase voice wall watch water wave wheat wheel wind window wine wing winter wolf wood wool
+"""
+_WORDS = _WORD_LIST.split()
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
 

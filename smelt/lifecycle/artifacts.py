@@ -6,7 +6,6 @@ from pathlib import Path
 
 from smelt.corpus.build import build_corpus, corpus_inputs
 from smelt.dataset.build import build_shards, shards_inputs
-from smelt.errors import InputError
 from smelt.files import check_directory, fingerprint
 from smelt.recipe.schema import Recipe
 from smelt.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -17,10 +16,8 @@ Step = Callable[[str, Path, Callable[[Path], object]], Path]
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Where a recipe's shared results lie; `corpus` and `shards` are None when every source is ready-made shards."""
+    """What training reads; `shards` is None when every source is ready-made shards."""
 
-    corpus: Path | None
-    tokenizer_path: Path
     tokenizer: Tokenizer
     shards: Path | None
 
@@ -43,28 +40,24 @@ def corpus(recipe: Recipe, project: Path, step: Step = ensure) -> Path:
 
 def tokenizer(recipe: Recipe, project: Path, step: Step = ensure) -> Path:
     """The recipe's tokenizer, trained on its corpus or copied from where it is."""
-    section = recipe.section("tokenizer")
-    if section.train is not None and recipe.corpus is None:
-        raise InputError(
-            f"recipe '{recipe.name}': tokenizer.train needs a 'corpus' section; add one, or load a tokenizer"
-        )
-    documents = corpus(recipe, project, step) if section.train is not None else None
-    key = fingerprint(tokenizer_inputs(recipe, documents.name if documents else ""))
-    return step(
-        "tokenizer", project / "artifacts" / "tokenizer" / key, lambda out: build_tokenizer(recipe, documents, out)
-    )
+    trained = recipe.section("tokenizer").train is not None
+    return _tokenizer(recipe, corpus(recipe, project, step) if trained else None, project, step)
 
 
 def prepare(recipe: Recipe, project: Path, step: Step = ensure) -> Artifacts:
     """Everything that training reads."""
+    recipe.section("tokenizer")
     documents = corpus(recipe, project, step) if recipe.corpus else None
-    tokenizer_path = tokenizer(recipe, project, step)
-    loaded = load_tokenizer(tokenizer_path)
+    folder = _tokenizer(recipe, documents, project, step) if documents else tokenizer(recipe, project, step)
+    loaded = load_tokenizer(folder)
     if documents is None:
-        return Artifacts(None, tokenizer_path, loaded, None)
-    source = documents
+        return Artifacts(loaded, None)
     key = fingerprint(shards_inputs(recipe, documents.name, loaded.hash))
-    shards = step(
-        "shards", project / "artifacts" / "shards" / key, lambda out: build_shards(recipe, source, loaded, out)
-    )
-    return Artifacts(documents, tokenizer_path, loaded, shards)
+    path = project / "artifacts" / "shards" / key
+    return Artifacts(loaded, step("shards", path, lambda out: build_shards(recipe, documents, loaded, out)))
+
+
+def _tokenizer(recipe: Recipe, documents: Path | None, project: Path, step: Step) -> Path:
+    key = fingerprint(tokenizer_inputs(recipe, documents.name if documents else ""))
+    path = project / "artifacts" / "tokenizer" / key
+    return step("tokenizer", path, lambda out: build_tokenizer(recipe, documents, out))

@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from smelt.dataset.shards import Shards
-from smelt.evals.bigram import Bigram, fit
 from smelt.evals.run import evaluate
-from smelt.evals.validation import bits_per_byte, validation_documents
+from smelt.evals.validation import bigram_bits_per_byte, bits_per_byte, train_bigram
 from smelt.files import write_json
 from smelt.recipe.schema import Recipe
-from smelt.tokenizer.tokenizer import Tokenizer
 from smelt.train.loop import Training
 from smelt.train.records import event
-
-BIGRAM_TOKENS = 50_000_000  # training tokens of a source that its bigram baseline is fitted on, at most
 
 
 class Evaluation:
@@ -25,7 +21,7 @@ class Evaluation:
         self._recipe = recipe
         self._training = training
         self._validation = validation
-        self._bigrams: dict[str, Bigram] = {}
+        self._bigram_bits: dict[str, float] = {}
 
     def started(self, training: Training) -> None:
         if training.at.step == 0:
@@ -60,21 +56,22 @@ class Evaluation:
         event(training.run, "evaluation", step=training.at.step, evaluation_seconds=scores["seconds"])
 
     def _validate(self, training: Training) -> dict[str, dict[str, float]]:
-        train, limit = training.train, self._recipe.evals.validation_bytes
-        found = {}
-        for source, shards in self._validation.items():
-            found[source] = {
-                **bits_per_byte(training.model, training.tokenizer, shards, train.sequence, limit),
-                "bigram_bits_per_byte": self._bigram_bits(source, shards, training.tokenizer, limit),
+        limit = self._recipe.evals.validation_bytes
+        sequence = training.train.sequence
+        return {
+            source: {
+                **bits_per_byte(training.model, training.tokenizer, shards, sequence, limit),
+                "bigram_bits_per_byte": self._baseline(source, training),
             }
-        return found
+            for source, shards in self._validation.items()
+        }
 
-    def _bigram_bits(self, source: str, shards: Shards, tokenizer: Tokenizer, limit: int) -> float:
-        if source not in self._bigrams:
-            stream = self._training[source].read(0, min(self._training[source].tokens, BIGRAM_TOKENS))
-            self._bigrams[source] = fit(stream, tokenizer.eos, len(tokenizer))
-        documents, size = validation_documents(shards, limit)
-        return self._bigrams[source].bits(documents) / size
+    def _baseline(self, source: str, training: Training) -> float:
+        if source not in self._bigram_bits:
+            bigram = train_bigram(self._training[source], training.tokenizer)
+            limit = self._recipe.evals.validation_bytes
+            self._bigram_bits[source] = bigram_bits_per_byte(bigram, self._validation[source], limit)
+        return self._bigram_bits[source]
 
 
 def evaluation_path(run: Path, step: int) -> Path:

@@ -64,9 +64,9 @@ class Decoder(nn.Module):
 
     def states(self, tokens: Tensor, starts: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Hidden states after the last norm, `[batch, seq, hidden]` in `dtype`; arguments as for `forward`."""
-        cached = cache.length if cache is not None else 0
+        cached = cache.length if cache is not None else None
         attend = engine(tokens, starts, cached)
-        rotations = Rotations(positions(starts, cached, tokens.shape[1], tokens.device))
+        rotations = Rotations(positions(starts, cached or 0, tokens.shape[1], tokens.device))
         x = F.embedding(tokens, self.embedding.weight).to(self.dtype)
         for index, layer in enumerate(self.layers):
             rotation = rotations.of(layer.position, layer.head_dim)

@@ -16,15 +16,15 @@ from smelt.model.flex import Flex
 Engine = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def engine(tokens: Tensor, starts: Tensor | None, cached: int = 0) -> Engine:
-    """The engine for `tokens` `[batch, new]` that follow `cached` tokens of the same rows.
+def engine(tokens: Tensor, starts: Tensor | None, cached: int | None = None) -> Engine:
+    """The engine for `tokens` `[batch, new]` that follow `cached` tokens of the same rows (None: there is no cache).
 
     `starts`, int32 `[batch, new]`, is the row position where each token's document begins; None means 0 everywhere.
     """
-    if cached:
-        return Dense(visible(tokens, starts, cached))
-    if starts is None:
+    if starts is None and not cached:
         return causal
+    if cached is not None:
+        return Dense(visible(tokens, starts, cached))
     if tokens.device.type == "cuda":
         return Flex(starts)
     return PerDocument(starts) if bool(starts.any()) else causal

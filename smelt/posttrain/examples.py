@@ -46,7 +46,4 @@ def encode(rows: Sequence[Row], tokenizer: Any, max_length: int) -> tuple[list[E
 def _encoded(rows: Sequence[Row], first: int, tokenizer: Any) -> list[Example]:
     messages = [row["messages"] for row in rows[first : first + _ROWS_AT_ONCE]]
     found = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
-    return [
-        Example(*each)
-        for each in zip(messages, found["input_ids"], found["assistant_masks"], strict=True)
-    ]
+    return [Example(*each) for each in zip(messages, found["input_ids"], found["assistant_masks"], strict=True)]

@@ -1,19 +1,18 @@
 """Supervised fine-tuning with TRL: its settings for small and large models, and the records of a stage."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
-import transformers
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from smelt.posttrain.check import check_loss, own_loss
 from smelt.posttrain.examples import Example
+from smelt.posttrain.quiet import quiet
 from smelt.recipe.sections.posttrain import SupervisedFineTuning
 from smelt.train.precision import has_bf16
 
@@ -37,7 +36,7 @@ def fine_tune(
     A row is {"step", "steps", "tokens", "loss", "lr", "grad_norm"}: `tokens` seen so far, `loss` the mean in nats over
     the step's assistant tokens. Raises InputError when the trainer's loss on the first batch is not the model's own.
     """
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
+    with tempfile.TemporaryDirectory() as scratch, quiet():
         trainer = _Trainer(
             model=model,
             args=settings(stage, examples, Path(scratch), seed=seed, device=device),
@@ -129,17 +128,3 @@ def _dataset(examples: Sequence[Example]) -> datasets.Dataset:
             "assistant_masks": [example.mask for example in examples],
         }
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and no notes from the libraries: stdout and stderr are the command's own."""
-    bars, level = datasets.are_progress_bars_disabled(), transformers.logging.get_verbosity()
-    datasets.disable_progress_bars()
-    transformers.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if not bars:
-            datasets.enable_progress_bars()

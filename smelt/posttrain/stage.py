@@ -89,8 +89,11 @@ def _load(folder: Path) -> Any:
     import torch
     import transformers
 
+    from smelt.posttrain.quiet import quiet
+
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        with quiet():
+            return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder}: not a model that transformers loads ({reason}); export it again") from None
@@ -98,9 +101,12 @@ def _load(folder: Path) -> Any:
 
 def _save(network: Any, tokenizer: Tokenizer, template: str, folder: Path) -> None:
     """Write the model so that it ends its turns, and our tokenizer unchanged but for the template."""
+    from smelt.posttrain.quiet import quiet
+
     network.generation_config.eos_token_id = list(dict.fromkeys((tokenizer.eot, tokenizer.eos)))
     network.generation_config.pad_token_id = tokenizer.pad
-    network.save_pretrained(folder)
+    with quiet():
+        network.save_pretrained(folder)
     tokenizer.config.pop("chat_template", None)
     tokenizer.save(folder)
     write_text(folder / FILE, template)

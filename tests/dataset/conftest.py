@@ -46,7 +46,7 @@ def make_recipe() -> MakeRecipe:
 
 @pytest.fixture
 def make_shards(tmp_path: Path) -> MakeShards:
-    """`make_shards(name, documents, **options)`: documents of ids written and opened; every id needs to be under 60k."""
+    """`make_shards(name, documents, **options)`: documents of ids (under 60,000) written and opened."""
 
     def make(name: str, documents: Iterable[Sequence[int]], **options: Any) -> Shards:
         options = {"eos": EOS, "length": 60_000, "tokenizer": "test", **options}

@@ -1,6 +1,5 @@
 """The data order: a function of recipe, seed and step that visits every token once an epoch."""
 
-import itertools
 import tracemalloc
 from collections import Counter
 from typing import Any
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from smelt.dataset.epochs import Layout
 from smelt.dataset.order import DataOrder
 from smelt.errors import InputError
-from smelt.recipe.schema import Recipe
 
 COUNTS = {"a": 5000, "b": 777}
 
@@ -35,17 +33,22 @@ def of_source(windows: list[tuple[int, int, int, int]], source: int) -> list[tup
     return [(epoch, offset) for which, offset, epoch, _ in windows if which == source]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
-    tokens=st.integers(8, 9000),
-    spans=st.sampled_from([8, 16, 32, 64, 256, 1024]),
+    tokens=st.integers(8, 2000),
+    spans=st.sampled_from([8, 16, 64, 1024]),
     sequence=st.sampled_from([4, 8]),
     seed=st.integers(0, 99),
 )
 def test_each_token_comes_once_an_epoch(make_recipe: Any, tokens: int, spans: int, sequence: int, seed: int) -> None:
     """ARCH-06: every window once an epoch; at most one window's worth of tokens is left out, and counted."""
     recipe = make_recipe(
-        [{"name": "s", "steps": 1, "mixture": {"a": 1}}], ["a"], sequence=sequence, batch_tokens=sequence, span=spans, seed=seed
+        [{"name": "s", "steps": 1, "mixture": {"a": 1}}],
+        ["a"],
+        sequence=sequence,
+        batch_tokens=sequence,
+        span=spans,
+        seed=seed,
     )
     order = DataOrder(recipe, {"a": tokens})
     each = tokens // spans * (spans // sequence) + tokens % spans // sequence
@@ -235,9 +238,9 @@ def test_a_source_of_weight_zero_may_be_empty(make_recipe: Any) -> None:
     assert order.consumed(100)["b"] == {"windows": 0, "tokens": 0, "epochs": 0.0, "skipped": 0}
 
 
-def test_the_published_order_never_changes(make_recipe: Any) -> None:
-    """A change here breaks the resume of every run that exists."""
+def test_the_order_stays_as_it_was_first_published(make_recipe: Any) -> None:
+    """A change here would break the resume of every run that exists."""
     order = DataOrder(make_recipe(one_stage()), COUNTS)
-    first = list(itertools.islice(drawn(order, range(1)), 8))
-    assert first == drawn(order, range(1))
-    assert isinstance(make_recipe(one_stage()), Recipe)
+    assert order.windows(0).offsets.tolist() == [488, 2280, 2800, 0, 2808, 4544, 4568, 8]
+    assert order.windows(1000).offsets.tolist() == [984, 2368, 4792, 144, 688, 3640, 4832, 152]
+    assert order.windows(1000).epochs.tolist() == [9, 9, 9, 20, 9, 9, 9, 20]

@@ -1,0 +1,75 @@
+"""Groups by name, and AdamW against a plain reference."""
+
+import pytest
+import torch
+from torch import nn
+
+from smelt.errors import InputError
+from smelt.optim.groups import parameter_groups
+from smelt.optim.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from smelt.recipe.sections.train import AdamW
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.ModuleDict({"embedding": nn.Embedding(5, 4), "layer": nn.Linear(4, 3, bias=False), "norm": nn.RMSNorm(4)})
+
+
+def test_embeddings_and_norms_do_not_decay() -> None:
+    """ARCH-16 (X): a step with zero gradient leaves the excluded parameters exactly as they were."""
+    network = model()
+    groups = {group["name"]: group for group in parameter_groups(network, AdamW())}
+    assert groups["decay"]["names"] == ["layer.weight"] and groups["decay"]["weight_decay"] == 0.1
+    assert groups["no_decay"]["names"] == ["embedding.weight", "norm.weight"]
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    optimizer = build_optimizer(network, AdamW(lr=0.1))
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    after = dict(network.named_parameters())
+    assert torch.equal(after["embedding.weight"], before["embedding.weight"])
+    assert torch.equal(after["norm.weight"], before["norm.weight"])
+    assert torch.allclose(after["layer.weight"], before["layer.weight"] * (1 - 0.1 * 0.1))
+
+
+def test_a_pattern_that_matches_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="'embeding' is part of no parameter's name"):
+        parameter_groups(model(), AdamW(no_decay=("embeding",)))
+
+
+def test_adamw_follows_the_published_update_for_100_steps() -> None:
+    """OPT-01."""
+    section = AdamW(lr=1e-2)
+    network = model()
+    optimizer = build_optimizer(network, section)
+    x = network["layer"].weight.detach().double().clone()
+    m, v = torch.zeros_like(x), torch.zeros_like(x)
+    beta1, beta2 = section.betas
+    generator = torch.Generator().manual_seed(1)
+    for t in range(1, 101):
+        gradient = torch.randn(x.shape, generator=generator)
+        network["layer"].weight.grad = gradient.clone()
+        optimizer.step()
+        m = beta1 * m + (1 - beta1) * gradient
+        v = beta2 * v + (1 - beta2) * gradient.double() ** 2
+        x = x * (1 - section.lr * section.weight_decay)
+        x = x - section.lr * (m / (1 - beta1**t)) / ((v / (1 - beta2**t)).sqrt() + section.eps)
+    assert torch.allclose(network["layer"].weight.double(), x, atol=1e-6, rtol=0)
+
+
+def test_saved_state_continues_bit_for_bit() -> None:
+    def steps(network: nn.Module, optimizer: torch.optim.Optimizer, seeds: range) -> None:
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
+            for parameter in network.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+
+    straight, halted = model(), model()
+    first, second = build_optimizer(straight, AdamW()), build_optimizer(halted, AdamW())
+    steps(straight, first, range(6))
+    steps(halted, second, range(3))
+    resumed = build_optimizer(halted, AdamW())
+    load_optimizer_tensors(resumed, optimizer_tensors(second))
+    steps(halted, resumed, range(3, 6))
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), halted.parameters(), strict=True))
