@@ -14,23 +14,11 @@ from smelt.recipe.sections.corpus import Arithmetic
 __all__ = ["HELD_OUT_SHARE", "VERSION", "Draw", "Problem", "addition", "held_out", "problem", "read_arithmetic"]
 __all__ += ["subtraction", "word_problem"]
 
-VERSION = 1
+VERSION = 2
 _MOST_IN_DOCUMENT = 6
 _CORPUS_KINDS = ("addition", "subtraction", "addition", "subtraction", "words")
-_ADDITION_ASKS = (
-    "What is {a} + {b}?",
-    "{a} + {b} = ?",
-    "Compute {a} plus {b}.",
-    "Add {a} and {b}.",
-    "What is the sum of {a} and {b}?",
-)
-_SUBTRACTION_ASKS = (
-    "What is {a} - {b}?",
-    "{a} - {b} = ?",
-    "Compute {a} minus {b}.",
-    "Subtract {b} from {a}.",
-    "What is {a} take away {b}?",
-)
+_ADDITION_ASKS = ("What is {a} + {b}?", "{a} + {b} = ?", "Compute {a} plus {b}.")
+_SUBTRACTION_ASKS = ("What is {a} - {b}?", "{a} - {b} = ?", "Compute {a} minus {b}.")
 
 
 def problem(seed: int, index: int, split: Literal["train", "held-out"], kinds: tuple[str, ...]) -> Problem:

@@ -92,7 +92,7 @@ def _problem(question: str, start: int, changes: list[int]) -> Problem:
     total = start
     for step, change in enumerate(changes, 1):
         work, stated = add(total, change) if change >= 0 else subtract(total, -change)
-        equation = f"{total} {'+' if change >= 0 else '-'} {abs(change)} = {total + change}."
+        equation = f"{total}{'+' if change >= 0 else '-'}{abs(change)}={total + change}."
         lines += work if step == len(changes) or equation in work else [*work, equation]
         pairs += stated
         total += change

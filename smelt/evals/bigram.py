@@ -47,7 +47,7 @@ class Bigram:
         return np.stack([bigram, unigram, np.full(len(wanted), 1 / self.vocabulary)], axis=1)
 
 
-def fit(stream: Tokens, eos: int, vocabulary: int) -> Bigram:
+def fit(stream: NDArray[np.integer], eos: int, vocabulary: int) -> Bigram:
     """The bigram of a stream of whole documents, each ended by `eos`; no bigram crosses from one to the next.
 
     The weights are learnt on the last tenth of the pairs with counts of the rest; the counts kept are those of all.

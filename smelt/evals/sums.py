@@ -6,8 +6,8 @@ from collections.abc import Callable
 from smelt.corpus.arithmetic import Draw, Problem, held_out, problem
 from smelt.evals.task import Item, ask
 
-_RESULT = re.compile(r"(?<== )-?\d+|(?<=is )-?\d+")
-_SIGN = re.compile(r" ([+-]) ")
+_RESULT = re.compile(r"(?<==)-?\d+|(?<=is )-?\d+")
+_SIGN = re.compile(r"(?<=\d)([+-])(?=\d)")
 _CHOICES = 4
 _SHIFTS = (-10, -2, -1, 1, 2, 10)
 
@@ -58,7 +58,7 @@ def _choice(each: Problem, key: str, flip: bool) -> Item:
 
 
 def _flipped(work: str) -> str:
-    return _SIGN.sub(lambda found: " - " if found[1] == "+" else " + ", work, count=1)
+    return _SIGN.sub(lambda found: "-" if found[1] == "+" else "+", work, count=1)
 
 
 def _pairs(kind: str, n: int, seed: int) -> list[Problem]:

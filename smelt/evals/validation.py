@@ -19,7 +19,7 @@ from smelt.evals.likelihood import evaluating, length_batches, next_token_losses
 from smelt.model.decoder import Decoder
 from smelt.tokenizer.tokenizer import Tokenizer
 
-_BIGRAM_TOKENS = 5_000_000
+_BIGRAM_TOKENS = 50_000_000
 
 
 def bits_per_byte(
@@ -62,7 +62,8 @@ def whole_documents(shards: Shards, max_bytes: int) -> tuple[list[NDArray[np.int
     file = shards.folder / DOCUMENTS
     if not file.is_file():
         raise InputError(f"{file}: missing, so the bytes of the validation text are unknown; build the shards again")
-    documents, size = [], 0
+    documents: list[NDArray[np.int64]] = []
+    size = 0
     with file.open(encoding="utf-8") as rows:
         for index, row in enumerate(rows):
             text_bytes = json.loads(row)["bytes"]

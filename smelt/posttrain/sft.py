@@ -1,5 +1,6 @@
 """Supervised fine-tuning with TRL: its settings for small and large models, and the records of a stage."""
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from smelt.errors import InputError
 from smelt.posttrain.check import check_loss, own_loss
 from smelt.posttrain.examples import Example
 from smelt.posttrain.quiet import quiet
@@ -36,6 +38,8 @@ def fine_tune(
     A row is {"step", "steps", "tokens", "loss", "lr", "grad_norm"}: `tokens` seen so far, `loss` the mean in nats over
     the step's assistant tokens. Raises InputError when the trainer's loss on the first batch is not the model's own.
     """
+    if device.type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
+        raise InputError("posttrain: one process sees several GPUs; start it with CUDA_VISIBLE_DEVICES=0 or torchrun")
     with tempfile.TemporaryDirectory() as scratch, quiet():
         trainer = _Trainer(
             model=model,
@@ -57,7 +61,7 @@ def settings(
     if stage.packing:  # a row is then a pack of many conversations
         rows = max(1, round(stage.batch_examples * sum(lengths) / len(lengths) / stage.max_length))
     longest = stage.max_length if stage.packing else max(lengths)
-    micro = max(size for size in range(1, rows + 1) if rows % size == 0 and (size == 1 or fits(size, longest)))
+    micro = max(size for size in range(1, rows + 1) if rows % size == 0 and (size == 1 or _fits(size, longest)))
     return SFTConfig(
         output_dir=str(scratch),
         assistant_only_loss=True,
@@ -85,12 +89,12 @@ def settings(
     )
 
 
-def fits(rows: int, longest: int) -> bool:
+def _fits(rows: int, longest: int) -> bool:
     """Whether a micro-batch of `rows` padded to `longest` tokens stays small enough for a laptop."""
     return rows * longest <= _MICRO_BATCH_TOKENS
 
 
-class _Trainer(SFTTrainer):  # type: ignore[misc]
+class _Trainer(SFTTrainer):
     """TRL's trainer, which checks its loss on the first batch before it learns from it."""
 
     _checked = False
@@ -107,7 +111,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         return super().compute_loss(model, inputs, *rest, **named)
 
 
-class _Recorder(TrainerCallback):  # type: ignore[misc]
+class _Recorder(TrainerCallback):
     """Hands on what the trainer logs of each step."""
 
     def __init__(self, record: Progress) -> None:

@@ -1,5 +1,6 @@
 """The chat template: conversations as one text, the same here and in every tool that reads `chat_template.jinja`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -17,6 +18,7 @@ FILE = "chat_template.jinja"
 MARKERS = ("<|im_start|>", "<|im_end|>")
 TEMPLATE = files("smelt.posttrain").joinpath(FILE).read_text(encoding="utf-8").rstrip("\n")
 Message = Mapping[str, str]
+_MARK = re.compile(r"\{%[-+]?\s*generation\b")
 
 
 def render(messages: Sequence[Message], add_generation_prompt: bool = False, template: str = TEMPLATE) -> str:
@@ -56,9 +58,7 @@ def check_markers(tokenizer: Tokenizer) -> None:
 
 def learnable(template: str | None) -> bool:
     """Whether a template marks what the assistant says, so that training can tell it from the rest."""
-    return template is not None and "generation" in {
-        tag for piece in template.split("{%")[1:] for tag in piece.strip("-+ \n").split()[:1]
-    }
+    return template is not None and _MARK.search(template) is not None
 
 
 class _Generation(Extension):

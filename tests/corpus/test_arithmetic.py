@@ -12,23 +12,23 @@ from smelt.corpus.sums import Draw
 from smelt.recipe.sections.corpus import Arithmetic
 
 NUMBER = st.integers(0, 99)
-SIDES = r"-?\d+(?: [+-] \d+)*|-\(\d+ - \d+\)"
-EQUATION = re.compile(rf"({SIDES}) = ({SIDES})(?:, (carry|borrow) (\d))?[.:]")
-PAIR = re.compile(r"(?<![-+] )\b(\d+) [+-] (\d+)\b(?! [-+])")
+SIDES = r"-?\d+(?:[+-]\d+)*|-\(\d+-\d+\)"
+EQUATION = re.compile(rf"({SIDES})=({SIDES})(?:, (carry|borrow) (\d))?[.:]")
+PAIR = re.compile(r"(?<![\d+-])(\d+)[+-](\d+)(?![\d+-])")
 
 
 def value(side: str) -> int:
     inner = re.fullmatch(r"-\((.*)\)", side)
     if inner:
         return -value(inner[1])
-    return sum(int(term.replace(" ", "")) for term in re.findall(r"[+-]? ?\d+", side))
+    return sum(int(term) for term in re.findall(r"[+-]?\d+", side))
 
 
 def check(work: str, answer: str) -> None:
     *steps, last = work.split("\n")
     assert last == f"The answer is {answer}."
     for step in steps:
-        if re.fullmatch(r"\d+ [+-] \d+:", step):
+        if re.fullmatch(r"\d+[+-]\d+:", step):
             continue
         equation = EQUATION.fullmatch(step)
         assert equation, step
@@ -37,7 +37,7 @@ def check(work: str, answer: str) -> None:
         if mark == "carry":
             assert int(digit) == value(left) // 10
         if mark == "borrow":
-            assert int(digit) == ("+ 10" in left)
+            assert int(digit) == ("+10" in left)
             assert 0 <= value(left) <= 9
 
 
@@ -49,9 +49,7 @@ def stated(work: str) -> set[tuple[int, int]]:
 def asked(question: str) -> int:
     """The answer of a bare sum, from the words of its question."""
     a, b = map(int, re.findall(r"\d+", question))
-    if question.startswith("Subtract"):
-        return b - a
-    return a + b if re.search(r"\+|plus|sum|Add", question) else a - b
+    return a + b if re.search(r"\+|plus", question) else a - b
 
 
 def told(question: str) -> int:
@@ -84,7 +82,7 @@ def test_every_line_of_work_is_true_and_the_answer_is_right(a: int, b: int) -> N
 def test_every_step_but_the_restatement_looks_up_single_digits(a: int, b: int) -> None:
     for made in (addition(a, b), subtraction(a, b)):
         for line in made.work.split("\n")[1:-1]:
-            terms = re.findall(r"\d+", line.split(" =")[0])
+            terms = re.findall(r"\d+", line.split("=")[0])
             assert all(len(term) == 1 or term == "10" for term in terms), line
 
 
@@ -136,7 +134,7 @@ def test_a_problem_is_a_function_of_seed_index_split_and_kinds() -> None:
     assert once == [problem(5, index, "train", kinds) for index in range(200)]
     assert once != [problem(6, index, "train", kinds) for index in range(200)]
     assert {each.kind for each in once} == set(kinds)
-    assert problem(0, 0, "train", ("addition",)).question == "Compute 66 plus 36."
+    assert problem(0, 0, "train", ("addition",)).question == "66 + 36 = ?"
 
 
 @pytest.mark.parametrize(("a", "b"), [(0, 0), (99, 99), (5, 12), (50, 50), (10, 1)])

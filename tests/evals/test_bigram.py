@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,12 +17,12 @@ Documents = list[list[int]]
 
 def slow_bits(train: Documents, scored: Documents, vocabulary: int, weights: tuple[float, float, float]) -> float:
     """Interpolated bigram from dictionaries."""
-    pairs = [pair for document in train for pair in zip(document, document[1:], strict=False)]
+    pairs = [pair for document in train for pair in pairwise(document)]
     both, first, second = Counter(pairs), Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
     bits = 0.0
     for document in scored:
         bits += math.log2(vocabulary)
-        for a, b in zip(document, document[1:], strict=False):
+        for a, b in pairwise(document):
             parts = (both[a, b] / max(1, first[a]), second[b] / max(1, len(pairs)), 1 / vocabulary)
             bits -= math.log2(sum(weight * part for weight, part in zip(weights, parts, strict=True)))
     return bits
@@ -43,7 +44,7 @@ def test_bits_are_those_of_a_slow_reference(seed: int, documents: int, vocabular
 
 def test_no_bigram_crosses_from_one_document_to_the_next() -> None:
     bigram = fit(np.array([1, 2, EOS, 3, 4, EOS]), EOS, 5)
-    assert set(divmod(int(code), 5) for code in bigram.codes) == {(1, 2), (2, EOS), (3, 4), (4, EOS)}
+    assert {divmod(int(code), 5) for code in bigram.codes} == {(1, 2), (2, EOS), (3, 4), (4, EOS)}
 
 
 def test_the_weights_follow_the_text() -> None:

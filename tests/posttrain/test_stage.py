@@ -101,7 +101,9 @@ def test_the_first_loss_is_that_of_the_assistants_tokens_alone(base: Path, tmp_p
     assert report["assistant_tokens"] == count
 
 
-def test_conversations_cut_to_nothing_of_the_assistant_are_dropped_and_counted(base: Path, tokenizer: Tokenizer) -> None:
+def test_conversations_cut_to_nothing_of_the_assistant_are_dropped_and_counted(
+    base: Path, tokenizer: Tokenizer
+) -> None:
     """What a trainer drops in silence is counted; when nothing is left, it says so."""
     rows = instructions(0, 40)
     whole, statistics = encode(rows, theirs(base), 1000)

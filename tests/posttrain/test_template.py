@@ -84,7 +84,7 @@ def test_a_template_that_marks_the_assistant_is_told_from_one_that_does_not() ->
 def test_a_tokenizer_without_the_markers_is_refused() -> None:
     plain = train_tokenizer(384, ["text"])
     plain._chat.encode_special_tokens = True  # as if it had no such tokens
-    with pytest.raises(InputError, match="no token <|im_start|>"):
+    with pytest.raises(InputError, match=r"no token <\|im_start\|>"):
         template_of(plain)
 
 

@@ -67,6 +67,9 @@ Reader = Annotated[
 ]
 
 
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
 class Source(Section):
     """One named source of documents; `documents` caps how many are read."""
 
@@ -77,5 +80,5 @@ class Source(Section):
 class Corpus(Section):
     """All sources, and the share of each one's documents that is kept for validation (by a hash of the text)."""
 
-    sources: dict[str, Source] = Field(min_length=1)
+    sources: dict[SourceName, Source] = Field(min_length=1)
     validation_fraction: float = Field(default=0.02, gt=0, lt=0.5)
