@@ -16,10 +16,11 @@ def build(recipe: RecipeFile, overrides: Overrides = None, project: Project = HE
 
     Example: smelt corpus build recipes/demo.yaml
     """
+    loaded = load(recipe, overrides)
     from smelt.cli.progress import announced
     from smelt.lifecycle.artifacts import corpus
 
-    path = corpus(load(recipe, overrides), project, announced)
+    path = corpus(loaded, project, announced)
     answer(as_json, {"path": path, "report": _report(path)}, f"{path}\n{_table(path)}")
 
 

@@ -16,11 +16,12 @@ def build(recipe: RecipeFile, overrides: Overrides = None, project: Project = HE
 
     Example: smelt data build recipes/demo.yaml
     """
+    loaded = load(recipe, overrides)
     from smelt.cli.progress import announced
     from smelt.dataset.trace import inspect as look
     from smelt.lifecycle.artifacts import prepare
 
-    ready = prepare(load(recipe, overrides), project, announced)
+    ready = prepare(loaded, project, announced)
     facts = look(ready.shards) if ready.shards else {}
     answer(as_json, {"path": ready.shards, **facts}, f"{ready.shards}\n{_table(facts)}")
 

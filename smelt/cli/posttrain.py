@@ -20,9 +20,10 @@ def posttrain(
 
     Example: smelt posttrain recipes/demo.yaml --stage sft
     """
+    loaded = load(recipe, overrides)
     from smelt.lifecycle.posttraining import posttrain as work
 
-    folders = work(load(recipe, overrides), project, only=stage, say=say)
+    folders = work(loaded, project, only=stage, say=say)
     answer(as_json, {"models": folders}, "\n".join(map(str, folders)))
 
 

@@ -10,10 +10,11 @@ def run(recipe: RecipeFile, overrides: Overrides = None, project: Project = HERE
 
     Example: smelt run recipes/demo.yaml
     """
+    loaded = load(recipe, overrides)
     from smelt.cli.progress import TrainingProgress
     from smelt.lifecycle.run import run as lifecycle
     from smelt.report.summary import text
 
-    folder = lifecycle(load(recipe, overrides), project, hooks=[TrainingProgress()], say=say)
+    folder = lifecycle(loaded, project, hooks=[TrainingProgress()], say=say)
     result = {"run": folder, "report": folder / "report.html"}
     answer(as_json, result, f"\n{text(folder)}\n\nreport: {folder / 'report.html'}")

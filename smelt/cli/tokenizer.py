@@ -18,11 +18,12 @@ def train(recipe: RecipeFile, overrides: Overrides = None, project: Project = HE
 
     Example: smelt tokenizer train recipes/demo.yaml tokenizer.train.vocab=8Ki
     """
+    loaded = load(recipe, overrides)
     from smelt.cli.progress import announced
     from smelt.lifecycle.artifacts import tokenizer
     from smelt.tokenizer.tokenizer import load_tokenizer
 
-    path = tokenizer(load(recipe, overrides), project, announced)
+    path = tokenizer(loaded, project, announced)
     trained = load_tokenizer(path)
     facts = {"path": path, "tokens": len(trained), "padded": trained.padded, "hash": trained.hash}
     answer(as_json, facts, f"{path}: {len(trained):,} tokens (model vocabulary {trained.padded:,})")

@@ -18,11 +18,11 @@ def train(
 
     Example: smelt train recipes/demo.yaml train.optimizer.lr=1e-3
     """
+    loaded = load(recipe, overrides)
     from smelt.cli.progress import TrainingProgress
     from smelt.lifecycle.pretrain import pretrain
     from smelt.lifecycle.steps import Steps
 
-    loaded = load(recipe, overrides)
     folder = project / "runs" / loaded.name
     steps = Steps(folder / "timings.json", say)
     pretrain(loaded, project, resume=resume, steps=steps, hooks=[TrainingProgress()], say=say)

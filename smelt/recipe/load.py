@@ -104,7 +104,8 @@ def _at(data: Any, path: Path_) -> dict[str, Any]:
         within = (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int))
         data = data[part] if within else None
         inner = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part)
-        schema = _resolve(inner or schema.get("additionalProperties") or {}, data)
+        named = [schema.get("additionalProperties") or {}, *schema.get("patternProperties", {}).values()]
+        schema = _resolve(inner or named[-1], data)
     return schema
 
 

@@ -1,5 +1,6 @@
 """The step against a plain PyTorch loop over `transformers`, and against itself in other micro-batches."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_losses_equal_a_plain_loop_over_transformers(workshop, tmp_path: Path) -
         total, count = torch.zeros(()), int((batch.targets >= 0).sum())
         for row in range(len(batch.tokens)):
             bounds = [*torch.unique(batch.starts[row]).tolist(), batch.tokens.shape[1]]
-            for first, last in zip(bounds, bounds[1:], strict=False):
+            for first, last in pairwise(bounds):
                 logits = peer(batch.tokens[row : row + 1, first:last]).logits[0]
                 total = total + F.cross_entropy(logits, batch.targets[row, first:last], reduction="sum")
         (total / count).backward()

@@ -40,7 +40,10 @@ Schedule = Annotated[Cosine | WSD, Field(discriminator="kind")]
 
 
 class Stage(Section):
-    """A stretch of training with its own mixture (source -> weight, normalised); its own `schedule` restarts the clock."""
+    """A stretch of training with its own mixture: source -> weight, normalised.
+
+    Its own `schedule` restarts the clock.
+    """
 
     name: str
     tokens: Count | None = None

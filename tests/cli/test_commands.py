@@ -1,0 +1,57 @@
+"""The command line as a person and as a script meet it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def test_help_and_recipe_commands_import_no_torch(workshop) -> None:
+    for arguments in (["--help"], ["recipe", "check", "tiny.yaml"], ["train", "tiny.yaml", "model.hiden=3"]):
+        code = (
+            "import sys, smelt.cli.main as m\n"
+            f"sys.argv = ['smelt', *{arguments!r}]\n"
+            "try:\n    m.main()\nexcept SystemExit:\n    pass\n"
+            "sys.exit(bool({'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)))"
+        )
+        result = subprocess.run([sys.executable, "-c", code], cwd=workshop.project, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *["", "run", "train", "posttrain", "eval", "export", "import", "chat", "report"],
+        *["recipe check", "recipe show", "recipe diff", "recipe schema", "corpus build", "corpus inspect"],
+        *["tokenizer train", "data build", "data inspect", "data trace"],
+    ],
+)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    from typer.testing import CliRunner
+
+    from smelt.cli.main import app
+
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert "Example: smelt" in result.output or not command
+
+
+def test_json_answers_are_one_object_on_stdout(workshop) -> None:
+    checked = workshop.smelt("recipe", "check", "tiny.yaml", "--json")
+    assert json.loads(checked.stdout)["steps"] == 20
+    built = workshop.smelt("data", "build", "tiny.yaml", "--json")
+    assert json.loads(built.stdout)["sources"]["math"]["train"]["documents"] > 200
+    assert "unchanged" in built.stderr
+
+
+def test_recipe_diff_answers_no_differences_with_0_and_differences_with_1(workshop) -> None:
+    (workshop.project / "child.yaml").write_text("base: tiny.yaml\nname: child\n")
+    assert workshop.smelt("recipe", "diff", "tiny.yaml", "tiny.yaml").returncode == 0
+    result = workshop.smelt("recipe", "diff", "tiny.yaml", "child.yaml")
+    assert (result.returncode, result.stdout.strip()) == (1, "name: tiny -> child")
+
+
+def test_the_schema_is_valid_json_with_every_section(workshop) -> None:
+    schema = json.loads(workshop.smelt("recipe", "schema").stdout)
+    assert "posttrain" in schema["properties"]

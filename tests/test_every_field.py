@@ -1,0 +1,301 @@
+"""No knob is dead: every field of the recipe, changed, changes something that can be observed."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from pydantic import BaseModel, TypeAdapter
+
+from smelt.corpus.build import build_corpus
+from smelt.corpus.readers import read
+from smelt.dataset.batches import BatchSource
+from smelt.dataset.shards import open_sources
+from smelt.errors import InputError
+from smelt.lifecycle.artifacts import prepare
+from smelt.lifecycle.pretrain import pretrain
+from smelt.lifecycle.steps import Steps
+from smelt.model.decoder import Decoder
+from smelt.model.init import initialise
+from smelt.optim.optimizers import build_optimizer
+from smelt.optim.schedules import learning_rate
+from smelt.posttrain.conversations import conversations
+from smelt.posttrain.examples import Example
+from smelt.posttrain.sft import settings
+from smelt.recipe.schema import Recipe
+from smelt.recipe.sections.base import Section
+from smelt.recipe.sections.corpus import Reader
+from smelt.recipe.sections.posttrain import SupervisedFineTuning
+from smelt.report.facts import costs
+from smelt.report.run import read_run
+from smelt.tokenizer.train import build_tokenizer
+from smelt.train.checkpoints import checkpoints
+from smelt.train.precision import resolve_device, resolve_dtype
+from smelt.train.step import train_step
+
+CPU = torch.device("cpu")
+Observer = Callable[[Any, Path, str, tuple[str, ...]], Any]
+
+
+def losses(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[float]:
+    """Twelve steps of training in memory: the most sensitive thing there is."""
+    recipe = workshop.load(name, *changes)
+    train, ready = recipe.section("train"), prepare(recipe, workshop.project)
+    source = BatchSource(recipe, open_sources(recipe, ready.shards, ready.tokenizer), ready.tokenizer.eos)
+    model = Decoder(recipe.section("model"), ready.tokenizer.padded, dtype=resolve_dtype(train, CPU))
+    initialise(model, recipe.seed)
+    optimizer = build_optimizer(model, train.optimizer)
+    seen = []
+    for step in range(min(14, train.total_steps)):
+        result = train_step(
+            model,
+            optimizer,
+            source.batch(step),
+            lr=learning_rate(train, step),
+            clip=train.clip,
+            micro_batch=recipe.infra.micro_batch,
+            sources=len(recipe.sources),
+            device=CPU,
+        )
+        seen.append(float(result.loss_sums.sum() / result.token_counts.sum()))
+    return seen
+
+
+def run(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> dict[str, Any]:
+    """What a whole short run leaves on disk."""
+    recipe = workshop.load(name, "train.stages.0.steps=3", "train.stages.1.steps=3", *changes)
+    out = workshop.project / "runs" / recipe.name
+    pretrain(recipe, workshop.project, resume=False, steps=Steps(out / "timings.json", lambda text: None))
+    scores = json.loads((out / "evals" / "step-00000006.json").read_text())
+    return {
+        "run": out.name,
+        "checkpoints": [path.name for path in checkpoints(out)],
+        "saved": [row for row in (out / "events.jsonl").read_text().splitlines() if '"checkpoint"' in row].__len__(),
+        "rows": len((out / "metrics.jsonl").read_text().splitlines()),
+        "stages": [json.loads(row)["stage"] for row in (out / "metrics.jsonl").read_text().splitlines()],
+        "evals": sorted(path.name for path in (out / "evals").glob("*.json")),
+        "tasks": {task: row["n"] for task, row in scores["tasks"].items()},
+        "samples": [len(rows) for rows in scores["samples"].values()],
+        "bytes": [row["bytes"] for row in scores["validation"].values()],
+        "money": [row for row in map(str, costs(read_run(out)))] if "infra.price_per_hour=2" in changes else [],
+    }
+
+
+def corpus(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> Any:
+    return build_corpus(workshop.load("c", *changes), folder / name)
+
+
+def tokenizer(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> str:
+    recipe = workshop.load("t", *changes)
+    documents = next((workshop.project / "artifacts" / "corpus").iterdir())
+    return build_tokenizer(recipe, documents, folder / name).hash
+
+
+def texts(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[str]:
+    """Documents of a reader given as `key=value` on top of its kind."""
+    _write_texts(folder)
+    fields = dict(change.split("=", 1) for change in changes)
+    fields = {key: value.replace("HERE", str(folder)) for key, value in fields.items()}
+    reader: Reader = TypeAdapter(Reader).validate_python(fields)
+    try:
+        return [document.text for document in read(reader, "s", 0)]
+    except InputError as error:
+        return [str(error)]
+
+
+def fine_tuning(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> Any:
+    """What TRL is told, and the data it gets."""
+    recipe = workshop.load("f", *changes)
+    stage: SupervisedFineTuning = recipe.section("posttrain").stages[0]
+    examples = [Example([], list(range(length)), [1] * length) for length in (20, 60, 100)]
+    told = settings(stage, examples, Path("scratch"), seed=0, device=CPU).to_dict()
+    return {key: value for key, value in told.items() if "dir" not in key}, conversations(stage.data, 0)
+
+
+def section(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> Any:
+    """Which folder a stage writes, which tasks it is scored on: read by the lifecycle from these values."""
+    recipe: Recipe = workshop.load("p", *changes)
+    posttrain = recipe.section("posttrain")
+    return [posttrain.stages[0].name, posttrain.tasks, posttrain.items]
+
+
+def device(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> str:
+    try:
+        return str(resolve_device(workshop.load("d", *changes).infra))
+    except InputError as error:
+        return str(error)
+
+
+@cache
+def _write_texts(folder: Path) -> None:
+    (folder / "a.txt").write_text("plain a")
+    (folder / "b.txt").write_text("plain b")
+    for file in ("a", "b"):
+        rows = [{"text": f"text {file}{index}", "body": f"body {file}{index}"} for index in range(3)]
+        (folder / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / f"{file}.parquet")
+    for repository in ("one", "two"):
+        for subset in ("x", "y"):
+            for split in ("train", "test"):
+                where = folder / repository / subset
+                where.mkdir(parents=True, exist_ok=True)
+                row = {"text": f"{repository} {subset} {split}", "body": f"other {repository}"}
+                (where / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+        configs = "".join(
+            f"- config_name: {subset}\n  data_files:\n"
+            + "".join(f"  - split: {split}\n    path: {subset}/{split}.jsonl\n" for split in ("train", "test"))
+            for subset in ("x", "y")
+        )
+        (folder / repository / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    (folder / "chat.jsonl").write_text(
+        json.dumps({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}) + "\n"
+    )
+
+
+HUB = ("kind=hub", "id=HERE/one", "subset=x")
+COSINE = "train.schedule={kind: cosine, warmup_steps: 2}"
+STAGE = "posttrain.stages.0."
+
+CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
+    "Recipe.name": (run, (), ("name=renamed",)),
+    "Recipe.seed": (losses, (), ("seed=1",)),
+    "TextFiles.path": (texts, ("kind=text", "path=HERE/a.txt"), ("kind=text", "path=HERE/b.txt")),
+    "JsonLines.path": (texts, ("kind=jsonl", "path=HERE/a.jsonl"), ("kind=jsonl", "path=HERE/b.jsonl")),
+    "JsonLines.field": (texts, ("kind=jsonl", "path=HERE/a.jsonl"), ("kind=jsonl", "path=HERE/a.jsonl", "field=body")),
+    "Parquet.path": (texts, ("kind=parquet", "path=HERE/a.parquet"), ("kind=parquet", "path=HERE/b.parquet")),
+    "Parquet.field": (
+        texts,
+        ("kind=parquet", "path=HERE/a.parquet"),
+        ("kind=parquet", "path=HERE/a.parquet", "field=body"),
+    ),
+    "Hub.id": (texts, HUB, ("kind=hub", "id=HERE/two", "subset=x")),
+    "Hub.subset": (texts, HUB, ("kind=hub", "id=HERE/one", "subset=y")),
+    "Hub.split": (texts, HUB, (*HUB, "split=test")),
+    "Hub.field": (texts, HUB, (*HUB, "field=body")),
+    "Arithmetic.documents": (corpus, (), ("corpus.sources.math.read.documents=200",)),
+    "Source.documents": (corpus, (), ("corpus.sources.docs.documents=20",)),
+    "Corpus.validation_fraction": (corpus, (), ("corpus.validation_fraction=0.2",)),
+    "TrainTokenizer.vocab": (tokenizer, (), ("tokenizer.train.vocab=600",)),
+    "TrainTokenizer.sample_bytes": (tokenizer, (), ("tokenizer.train.sample_bytes=5k",)),
+    "Tokenizer.load": (tokenizer, (), ("tokenizer={load: LOADED}",)),
+    "Dataset.shards": (losses, (), ("dataset.shards={web: SHARDS}", "train.stages.0.mixture={web: 1}")),
+    "Dataset.span": (losses, (), ("dataset.span=2Ki",)),
+    "GroupedQuery.heads": (losses, (), ("model.attention.heads=4",)),
+    "GroupedQuery.kv_heads": (losses, (), ("model.attention.kv_heads=2",)),
+    "GroupedQuery.head_dim": (losses, (), ("model.attention.head_dim=8",)),
+    "Rope.theta": (losses, (), ("model.position.theta=100",)),
+    "SwiGLU.width": (losses, (), ("model.feedforward.width=32",)),
+    "LayerChange.layers": (
+        losses,
+        ("model.per_layer=[{layers: 0, position: {kind: none}}]",),
+        ("model.per_layer=[{layers: 1, position: {kind: none}}]",),
+    ),
+    "LayerChange.attention": (losses, (), ("model.per_layer=[{layers: 0, attention: {kv_heads: 2}}]",)),
+    "LayerChange.position": (losses, (), ("model.per_layer=[{layers: 0, position: {kind: none}}]",)),
+    "LayerChange.feedforward": (losses, (), ("model.per_layer=[{layers: 0, feedforward: {width: 32}}]",)),
+    "Model.hidden": (losses, (), ("model.hidden=48",)),
+    "Model.layers": (losses, (), ("model.layers=1",)),
+    "Model.norm_eps": (losses, (), ("model.norm_eps=0.1",)),
+    "Model.tie_embeddings": (losses, (), ("model.tie_embeddings=false",)),
+    "Model.init_std": (losses, (), ("model.init_std=0.05",)),
+    "AdamW.lr": (losses, (), ("train.optimizer.lr=1e-3",)),
+    "AdamW.betas": (losses, (), ("train.optimizer.betas=[0.8, 0.9]",)),
+    "AdamW.eps": (losses, (), ("train.optimizer.eps=1e-3",)),
+    "AdamW.weight_decay": (losses, (), ("train.optimizer.weight_decay=1",)),
+    "AdamW.no_decay": (losses, (), ("train.optimizer.no_decay=[norm]",)),
+    "Cosine.warmup_steps": (losses, (COSINE,), (COSINE, "train.schedule.warmup_steps=5")),
+    "Cosine.min_lr_fraction": (losses, (COSINE,), (COSINE, "train.schedule.min_lr_fraction=0.5")),
+    "WSD.warmup_steps": (losses, (), ("train.schedule.warmup_steps=5",)),
+    "WSD.decay_fraction": (losses, (), ("train.schedule.decay_fraction=0.9",)),
+    "WSD.min_lr_fraction": (
+        losses,
+        ("train.schedule.decay_fraction=0.9",),
+        ("train.schedule.decay_fraction=0.9", "train.schedule.min_lr_fraction=0.5"),
+    ),
+    "Stage.name": (run, (), ("train.stages.0.name=first",)),
+    "Stage.tokens": (losses, (), ("train.stages.0={name: one, tokens: 2k, mixture: {docs: 0.5, math: 0.5}}",)),
+    "Stage.steps": (losses, (), ("train.stages.0.steps=4",)),
+    "Stage.mixture": (losses, (), ("train.stages.0.mixture.docs=0.9",)),
+    "Stage.sequence": (losses, (), ("train.stages.0.sequence=128",)),
+    "Train.sequence": (losses, (), ("train.sequence=128",)),
+    "Train.batch_tokens": (losses, (), ("train.batch_tokens=1Ki",)),
+    "Train.document_mask": (losses, (), ("train.document_mask=false",)),
+    "Train.precision": (losses, (), ("train.precision=bf16",)),
+    "Train.clip": (losses, (), ("train.clip=0.1",)),
+    "Train.log_every_steps": (run, (), ("train.log_every_steps=3",)),
+    "Checkpoints.every_steps": (run, (), ("train.checkpoints.every_steps=1",)),
+    "Checkpoints.keep": (run, (), ("train.checkpoints.keep=1",)),
+    "Evals.tasks": (run, (), ("evals.tasks=[subtraction]",)),
+    "Evals.items": (run, (), ("evals.items=2",)),
+    "Evals.every_steps": (run, (), ("evals.every_steps=2",)),
+    "Evals.validation_bytes": (run, (), ("evals.validation_bytes=20k",)),
+    "Evals.samples": (run, (), ("evals.samples=1",)),
+    "Instructions.examples": (fine_tuning, (), (f"{STAGE}data.examples=30",)),
+    "ChatFiles.path": (fine_tuning, (), (f"{STAGE}data={{kind: jsonl, path: CHAT}}",)),
+    "SupervisedFineTuning.name": (section, (), (f"{STAGE}name=tuned",)),
+    "SupervisedFineTuning.lr": (fine_tuning, (), (f"{STAGE}lr=1e-4",)),
+    "SupervisedFineTuning.warmup_fraction": (fine_tuning, (), (f"{STAGE}warmup_fraction=0.5",)),
+    "SupervisedFineTuning.batch_examples": (fine_tuning, (), (f"{STAGE}batch_examples=4",)),
+    "SupervisedFineTuning.epochs": (fine_tuning, (), (f"{STAGE}epochs=2",)),
+    "SupervisedFineTuning.max_length": (fine_tuning, (), (f"{STAGE}max_length=64",)),
+    "SupervisedFineTuning.packing": (fine_tuning, (), (f"{STAGE}packing=true",)),
+    "Posttrain.tasks": (section, (), ("posttrain.tasks=[lists]",)),
+    "Posttrain.items": (section, (), ("posttrain.items=7",)),
+    "Infra.device": (device, (), ("infra.device=cuda",)),
+    "Infra.price_per_hour": (run, (), ("infra.price_per_hour=2",)),
+}
+ELSEWHERE = {
+    "Hub.revision": "tests/corpus/test_hub.py: handed to the hub, which only a network can answer",
+    "Hub.streaming": "tests/corpus/test_hub.py: the same documents, read as they come or downloaded first",
+    "Infra.micro_batch": "tests/train/test_step.py: changes memory and speed, and by design no loss",
+}
+
+
+def test_every_field_of_the_recipe_is_in_the_table() -> None:
+    assert set(CHANGES) | set(ELSEWHERE) == set(_leaves(Recipe))
+    assert not set(CHANGES) & set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_a_changed_field_changes_something(workshop, tmp_path: Path, field: str) -> None:
+    if field == "Infra.device" and torch.cuda.is_available():
+        pytest.skip("with a CUDA device, 'auto' and 'cuda' are the same")
+    observe, base, changed = CHANGES[field]
+    _write_texts(tmp_path)
+    places = {
+        "LOADED": next((workshop.project / "artifacts" / "tokenizer").glob("*")),
+        "SHARDS": next((workshop.project / "artifacts" / "shards").glob("*/math/train")),
+        "CHAT": tmp_path / "chat.jsonl",
+    }
+    if field == "Tokenizer.load":
+        base = ("tokenizer.train.vocab=600",)
+    for word, place in places.items():
+        changed = tuple(change.replace(word, str(place)) for change in changed)
+    slug = field.replace(".", "-")
+    before, after = (observe(workshop, tmp_path, f"{slug}-{side}", it) for side, it in (("a", base), ("b", changed)))
+    if isinstance(before, dict) and observe is run and field != "Recipe.name":
+        before.pop("run"), after.pop("run")
+    assert before != after
+
+
+def _leaves(model: type[BaseModel]) -> set[str]:
+    """`Class.field` of every field that holds values rather than sections, over all sections a recipe can have."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        inner = _sections(field.annotation)
+        for each in inner:
+            found |= _leaves(each)
+        if not inner and name != "kind":
+            found.add(f"{model.__name__}.{name}")
+    return found
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _sections(part)]
