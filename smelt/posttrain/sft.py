@@ -74,7 +74,6 @@ def settings(
         learning_rate=stage.lr,
         lr_scheduler_type="cosine",
         warmup_steps=stage.warmup_fraction,
-        train_sampling_strategy="random" if stage.packing else "group_by_length",
         seed=seed % _SEEDS,
         use_cpu=device.type == "cpu",
         bf16=has_bf16(device),

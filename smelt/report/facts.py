@@ -132,7 +132,7 @@ def source_scores(run: RunData) -> list[SourceScore]:
 
 def task_scores(run: RunData) -> list[TaskScores]:
     """Scores of every model on every task: the base's last evaluation, then each stage of post-training."""
-    base = {task: row for each in run.base_evals for task, row in each.get("tasks", {}).items()}
+    base = {task: row for each in [*run.base_evals, run.exported] for task, row in each.get("tasks", {}).items()}
     models = {"base": base, **{name: each.get("tasks", {}) for name, each in run.tuned_evals.items()}}
     tasks = dict.fromkeys(task for rows in models.values() for task in rows)
     result = []

@@ -37,6 +37,7 @@ class Conversation:
 class RunData:
     """All that a run directory says. A file that is absent leaves its part empty.
 
+    `exported` is the base model scored on the items of the tuned ones;
     `metrics` holds the last row of each step in order of steps; `life_seconds` the length of each life (restart
     count -> seconds), lost work included; `notes` what could not be read, in plain words.
     """
@@ -48,6 +49,7 @@ class RunData:
     life_seconds: dict[int, float]
     events: list[Row]
     evals: list[Row]
+    exported: Row
     posttrain: list[PosttrainStage]
     conversations: list[Conversation]
     timings: dict[str, Row]
@@ -104,6 +106,7 @@ def read_run(run: Path) -> RunData:
         life_seconds=_life_seconds(rows),
         events=_lines(run / "events.jsonl", notes),
         evals=sorted((each for each in evals if isinstance(each.get("step"), int)), key=lambda each: each["step"]),
+        exported=_mapping(run / "export" / "eval.json", notes),
         posttrain=_posttrain(run / "posttrain", recipe, notes),
         conversations=_conversations(run, notes),
         timings={
