@@ -82,7 +82,7 @@ def run(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> dic
         "tasks": {task: row["n"] for task, row in scores["tasks"].items()},
         "samples": [len(rows) for rows in scores["samples"].values()],
         "bytes": [row["bytes"] for row in scores["validation"].values()],
-        "money": [row for row in map(str, costs(read_run(out)))] if "infra.price_per_hour=2" in changes else [],
+        "money": list(map(str, costs(read_run(out)))) if "infra.price_per_hour=2" in changes else [],
     }
 
 
