@@ -188,7 +188,7 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "GroupedQuery.heads": (losses, (), ("model.attention.heads=4",)),
     "GroupedQuery.kv_heads": (losses, (), ("model.attention.kv_heads=2",)),
     "GroupedQuery.head_dim": (losses, (), ("model.attention.head_dim=8",)),
-    "Rope.theta": (losses, (), ("model.position.theta=100",)),
+    "Rope.theta": (losses, (), ("model.position={kind: rope, theta: 100}",)),
     "SwiGLU.width": (losses, (), ("model.feedforward.width=32",)),
     "LayerChange.layers": (
         losses,
@@ -233,7 +233,7 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "Evals.tasks": (run, (), ("evals.tasks=[subtraction]",)),
     "Evals.items": (run, (), ("evals.items=2",)),
     "Evals.every_steps": (run, (), ("evals.every_steps=2",)),
-    "Evals.validation_bytes": (run, (), ("evals.validation_bytes=20k",)),
+    "Evals.validation_bytes": (run, (), ("evals.validation_bytes=600",)),
     "Evals.samples": (run, (), ("evals.samples=1",)),
     "Instructions.examples": (fine_tuning, (), (f"{STAGE}data.examples=30",)),
     "ChatFiles.path": (fine_tuning, (), (f"{STAGE}data={{kind: jsonl, path: CHAT}}",)),

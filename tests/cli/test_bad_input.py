@@ -93,4 +93,4 @@ def test_a_vocabulary_larger_than_the_shards_integers_is_refused(workshop, tmp_p
     recipe = ["tokenizer={load: wide}", "dataset.shards={web: narrow}"]
     result = workshop.smelt("train", "tiny.yaml", "name=narrow", *recipe)
     assert result.returncode == 2
-    assert "narrow" in result.stderr.splitlines()[-1] and "65,536" in result.stderr.splitlines()[-1]
+    assert "narrow has 2 bytes a token, too few for the tokenizer's 70,000 ids" in result.stderr.splitlines()[-1]
