@@ -29,6 +29,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stamp(path: Path) -> list[Any]:
+    """Name, size and modification time of a file: what a fingerprint takes of a user's input too large to hash."""
+    facts = path.stat()
+    return [path.as_posix(), facts.st_size, facts.st_mtime_ns]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing: temporary file in the same folder, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)

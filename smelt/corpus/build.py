@@ -17,7 +17,7 @@ from smelt.corpus.document import Document
 from smelt.corpus.files import matching
 from smelt.corpus.readers import read
 from smelt.errors import InputError
-from smelt.files import whole_directory, write_json
+from smelt.files import stamp, whole_directory, write_json
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.corpus import Corpus, Reader
 
@@ -67,20 +67,15 @@ def _reader_inputs(name: str, reader: Reader, seed: int) -> dict[str, Any]:
     match reader.kind:
         case "text" | "jsonl" | "parquet":
             with _naming(name):
-                return {"files": [_stamp(file) for file in matching(reader.path, reader.kind)]}
+                return {"files": [stamp(file) for file in matching(reader.path, reader.kind)]}
         case "hub":
             folder = Path(reader.id)
             files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
-            return {"files": [_stamp(file) for file in files]}
+            return {"files": [stamp(file) for file in files]}
         case "python-docs" | "python-source":
             return {"python": platform.python_version()}
         case "arithmetic":
             return {"seed": seed, "version": arithmetic.VERSION}
-
-
-def _stamp(file: Path) -> list[Any]:
-    facts = file.stat()
-    return [file.as_posix(), facts.st_size, facts.st_mtime_ns]
 
 
 @contextlib.contextmanager

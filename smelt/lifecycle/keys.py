@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from smelt.files import fingerprint, read_json
+from smelt.posttrain.conversations import conversations_inputs
 from smelt.recipe.schema import Recipe
 from smelt.train.checkpoints import checkpoint_path
 
@@ -12,7 +13,8 @@ def stage_keys(recipe: Recipe, run: Path) -> list[str]:
     last = checkpoint_path(run, recipe.section("train").total_steps) / "manifest.json"
     keys = [fingerprint(read_json(last)["files"])]
     for stage in recipe.posttrain.stages if recipe.posttrain else ():
-        keys.append(fingerprint([keys[-1], recipe.seed, stage.model_dump(mode="json")]))
+        data = conversations_inputs(stage.data)
+        keys.append(fingerprint([keys[-1], recipe.seed, stage.model_dump(mode="json"), data]))
     return keys
 
 

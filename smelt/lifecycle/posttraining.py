@@ -75,7 +75,8 @@ def run_stages(recipe: Recipe, run: Path, steps: Steps, only: str | None = None)
 
 def _tune(recipe: Recipe, steps: Steps, stage: SupervisedFineTuning, key: str, model: Path, out: Path) -> None:
     device = resolve_device(recipe.infra)
-    work = partial(run_stage, stage, model, out, seed=recipe.seed, device=device)
+    heard = steps.heard(stage.name)
+    work = partial(run_stage, stage, model, out, seed=recipe.seed, device=device.type, progress=heard)
     steps.own(stage.name, key, (out / MANIFEST).is_file(), work)
 
 

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from smelt.files import read_json, write_json
 from smelt.lifecycle.artifacts import ensure
+
+LINE_SECONDS = 20.0
 
 
 class Steps:
@@ -36,6 +39,18 @@ class Steps:
             self._skip(name, key)
         else:
             self._run(name, key, work)
+
+    def heard(self, name: str) -> Callable[[dict[str, Any]], None]:
+        """A progress callback for rows {"step", "steps", "loss"}: says one of them every `LINE_SECONDS`."""
+        last = time.monotonic()
+
+        def hear(row: dict[str, Any]) -> None:
+            nonlocal last
+            if time.monotonic() - last >= LINE_SECONDS:
+                last = time.monotonic()
+                self._say(f"  {name} step {row['step']}/{row['steps']}  loss {row['loss']:.3f}")
+
+        return hear
 
     def _run(self, name: str, key: str, work: Callable[[], object]) -> None:
         self._say(f"{name}: working")

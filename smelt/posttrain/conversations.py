@@ -8,6 +8,7 @@ from typing import Any
 from smelt.corpus.files import matching
 from smelt.corpus.streams import lines
 from smelt.errors import InputError
+from smelt.files import stamp
 from smelt.posttrain.instructions import Row, instructions
 from smelt.recipe.sections.posttrain import ChatData
 
@@ -22,6 +23,11 @@ def conversations(data: ChatData, seed: int) -> list[Row]:
     if not rows:
         raise InputError(f"{data.path}: holds no conversation; add lines in the messages form")
     return rows
+
+
+def conversations_inputs(data: ChatData) -> list[Any]:
+    """The files that a stage's data comes from, as stamps for a fingerprint; none where it is generated."""
+    return [] if data.kind == "instructions" else [stamp(file) for file in matching(data.path, "jsonl")]
 
 
 def read_conversations(path: str) -> Iterator[Row]:
