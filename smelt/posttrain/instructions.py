@@ -5,16 +5,16 @@ from smelt.evals.puzzles import Family, puzzle
 
 Row = dict[str, list[dict[str, str]]]
 
-_SUMS = 40  # percent of all rows
-_STORIES = 30
+_SUMS = 65  # percent of all rows
+_STORIES = 20
 _FAMILIES: tuple[Family, Family] = ("strings", "lists")
 
 
 def instructions(seed: int, examples: int) -> list[Row]:
     """`examples` rows {"messages": [user, assistant]}, row i a function of (seed, i).
 
-    40 % ask for a sum or a difference, 30 % are word problems, both answered with the work and then the answer;
-    30 % are about words and lists. None asks what a task of `smelt.evals` asks.
+    65 % ask for a sum or a difference, 20 % are word problems, both answered with the work and then the answer;
+    15 % are about words and lists. None asks what a task of `smelt.evals` asks.
     """
     return [_row(seed, index) for index in range(examples)]
 

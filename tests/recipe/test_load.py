@@ -8,6 +8,7 @@ from smelt.errors import InputError
 from smelt.recipe.dump import diff, to_yaml
 from smelt.recipe.load import json_schema, load_recipe
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 RECIPE = """\
 name: tiny
 corpus:
@@ -159,3 +160,10 @@ def test_the_json_schema_knows_every_section_and_forbids_unknown_keys() -> None:
     schema = json_schema()
     assert {"base", "name", "model", "train", "posttrain"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_ready_recipe_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMELT_DATA", "data")
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
