@@ -3,11 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smelt.recipe.schema import Recipe
+if TYPE_CHECKING:  # building the schema takes longer than `smelt --help` may
+    from smelt.recipe.schema import Recipe
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 Overrides = Annotated[
@@ -19,7 +20,7 @@ Project = Annotated[Path, typer.Option("--project", help="The folder that holds 
 HERE = Path(".")
 
 
-def load(path: Path, overrides: list[str] | None) -> Recipe:
+def load(path: Path, overrides: list[str] | None) -> "Recipe":
     """The recipe with its overrides."""
     from smelt.recipe.load import load_recipe
 

@@ -3,12 +3,14 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smelt.cli.common import Json, Overrides, RecipeFile, answer, load
-from smelt.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from smelt.recipe.schema import Recipe
 
 app = typer.Typer(help="Check, show and compare recipes.", no_args_is_help=True)
 
@@ -68,7 +70,7 @@ def schema() -> None:
     answer(False, None, json.dumps(json_schema(), indent=2))
 
 
-def _facts(recipe: Recipe) -> dict[str, str | int]:
+def _facts(recipe: "Recipe") -> dict[str, str | int]:
     from smelt.recipe.account import parameters
 
     facts: dict[str, str | int] = {"name": recipe.name, "sources": len(recipe.sources)}
