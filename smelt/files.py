@@ -107,6 +107,7 @@ def whole_directory(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
                 for file in files
             }
             for file in files:
+                file.chmod(0o644)
                 _sync(file)
             write_json(temporary / MANIFEST, {**manifest, "files": entries})
             if path.exists():

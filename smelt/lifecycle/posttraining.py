@@ -7,7 +7,7 @@ from pathlib import Path
 from smelt.errors import InputError
 from smelt.evals.run import evaluate
 from smelt.evals.task import NEXT_ITEM, ask
-from smelt.files import MANIFEST, write_json
+from smelt.files import MANIFEST, write_json, write_text
 from smelt.lifecycle.export import export_checkpoint
 from smelt.lifecycle.keys import evaluation_key, stage_keys
 from smelt.lifecycle.steps import Steps
@@ -16,6 +16,8 @@ from smelt.model.load import load_model
 from smelt.posttrain.answer import answer
 from smelt.posttrain.stage import run_stage
 from smelt.posttrain.template import question
+from smelt.recipe.dump import to_yaml
+from smelt.recipe.load import load_recipe
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.posttrain import Posttrain, SupervisedFineTuning
 from smelt.tokenizer.tokenizer import load_tokenizer
@@ -60,6 +62,7 @@ def posttrain(
 def run_stages(recipe: Recipe, run: Path, steps: Steps, only: str | None = None) -> list[Path]:
     """Each stage and its evaluation, finished ones skipped; returns the folders `RUN/posttrain/NAME`."""
     section: Posttrain = recipe.section("posttrain")
+    _freeze(section, run)
     model, folders = run / "export", []
     for stage, key in zip(section.stages, stage_keys(recipe, run)[1:], strict=True):
         out = run / "posttrain" / stage.name
@@ -71,6 +74,13 @@ def run_stages(recipe: Recipe, run: Path, steps: Steps, only: str | None = None)
             folders.append(out)
         model = out
     return folders
+
+
+def _freeze(section: Posttrain, run: Path) -> None:
+    """Put post-training as it is now into the run's frozen recipe: it may change after training has ended."""
+    frozen = load_recipe(run / "recipe.yaml")
+    if frozen.posttrain != section:
+        write_text(run / "recipe.yaml", to_yaml(frozen.model_copy(update={"posttrain": section})))
 
 
 def _tune(recipe: Recipe, steps: Steps, stage: SupervisedFineTuning, key: str, model: Path, out: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from smelt.files import check_directory
+from smelt.recipe.load import load_recipe
 from smelt.train.records import rows
 
 pytest.importorskip("trl", reason="needs the extra smelt[post]")
@@ -75,6 +76,7 @@ def test_a_changed_stage_runs_again_and_what_it_does_not_touch_does_not(workshop
     said = words(result.stderr)
     assert said.pop("sft-evaluation").startswith("done")
     assert set(said.values()) == {"unchanged, skipped"}
+    assert load_recipe(finished / "recipe.yaml").section("posttrain").items == 3
 
 
 def test_killed_anywhere_the_same_command_goes_on(workshop) -> None:
