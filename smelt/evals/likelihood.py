@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from smelt.model.decoder import Decoder
-from smelt.model.loss import IGNORED, token_loss
+from smelt.model.loss import IGNORED
 from smelt.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192  # padded tokens that one pass of the model may hold
@@ -71,7 +71,7 @@ def next_token_losses(model: Decoder, pad: int, rows: Sequence[tuple[list[int], 
     for row, (ids, first) in enumerate(rows):
         targets[row, first - 1 : len(ids) - 1] = tokens[row, first : len(ids)]
     wanted = targets != IGNORED
-    losses = token_loss(model.states(tokens)[wanted][None], model.head_weight, targets[wanted][None])[0].cpu()
+    losses = model.losses(model.states(tokens)[wanted][None], targets[wanted][None])[0].cpu()
     return list(losses.split([len(ids) - first for ids, first in rows]))
 
 

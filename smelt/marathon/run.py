@@ -9,7 +9,7 @@ import torch
 from smelt.dataset.batches import BatchSource
 from smelt.dataset.shards import Shards
 from smelt.errors import InputError
-from smelt.files import fingerprint, write_json, write_text
+from smelt.files import fingerprint, read_json, write_json, write_text
 from smelt.marathon.environment import environment
 from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
@@ -103,7 +103,7 @@ def _newest(run: Path, wanted: Recipe, data: str, resume: bool, say: Callable[[s
 
     newest = newest_whole(run, warn)
     frozen = load_recipe(run / "recipe.yaml")
-    at = Progress(**_state(newest)) if newest else Progress()
+    at = Progress(**read_json(newest / "state.json")) if newest else Progress()
     check_resume(frozen, wanted, at.step, run)
     check_rates(frozen, wanted, at.step, run)
     if newest is not None and at.data != data:
@@ -112,13 +112,6 @@ def _newest(run: Path, wanted: Recipe, data: str, resume: bool, say: Callable[[s
             "them, or give the run another name"
         )
     return newest
-
-
-def _state(checkpoint: Path) -> dict[str, object]:
-    from smelt.files import read_json
-
-    state: dict[str, object] = read_json(checkpoint / "state.json")
-    return state
 
 
 def _assemble(

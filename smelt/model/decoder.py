@@ -4,34 +4,65 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smelt.model.attention import Attention
+from smelt.model.auxiliary import with_gradient_of
 from smelt.model.cache import Cache, LayerCache
-from smelt.model.feedforward import SwiGLU
+from smelt.model.context import Context
 from smelt.model.linear import Linear
 from smelt.model.loss import token_loss
-from smelt.model.masks import Engine, engine
 from smelt.model.norm import RMSNorm
-from smelt.model.positions import Rotation, Rotations, positions
+from smelt.model.parts import FEEDFORWARDS, MIXERS, build
+from smelt.recipe.parts.norm import Norm
+from smelt.recipe.parts.position import Learned
 from smelt.recipe.sections.model import Model
 
 
+class Sublayer(nn.Module):
+    """The norms around a mixer or a feed-forward, and the residual stream past it."""
+
+    def __init__(self, hidden: int, norm: Norm, residual_scale: float) -> None:
+        super().__init__()
+        self.scale = residual_scale
+        before, after = norm.placement != "post", norm.placement != "pre"
+        self.before = RMSNorm(hidden, norm.eps, norm.zero_centered) if before else None
+        self.after = RMSNorm(hidden, norm.eps, norm.zero_centered) if after else None
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What the part reads."""
+        return x if self.before is None else self.before(x)
+
+    def leave(self, x: Tensor, out: Tensor) -> Tensor:
+        """The residual stream `x` with the part's output `out` added."""
+        out = out if self.after is None else self.after(out)
+        return x + (out if self.scale == 1 else out * self.scale)
+
+
 class Layer(nn.Module):
-    """Pre-norm attention and feed-forward, each added to the residual stream."""
+    """A mixer and a feed-forward, either of which may be missing."""
 
     def __init__(self, config: Model, index: int) -> None:
         super().__init__()
-        parts = config.layer(index)
-        self.position, self.head_dim = parts.position, config.head_dim(index)
-        self.attention_norm = RMSNorm(config.hidden, config.norm_eps)
-        self.attention = Attention(config.hidden, parts.attention.heads, parts.attention.kv_heads, self.head_dim)
-        self.feedforward_norm = RMSNorm(config.hidden, config.norm_eps)
-        self.feedforward = SwiGLU(config.hidden, parts.feedforward.width)
+        parts, around = config.layer(index), config.around(index)
+        self.attention = self.feedforward = None
+        if parts.attention.kind != "none":
+            self.attention_norm = Sublayer(config.hidden, parts.norm, config.residual_scale)
+            self.attention = build(parts.attention, around, MIXERS)
+        if parts.feedforward.kind != "none":
+            self.feedforward_norm = Sublayer(config.hidden, parts.norm, config.residual_scale)
+            self.feedforward = build(parts.feedforward, around, FEEDFORWARDS)
 
-    def forward(self, x: Tensor, rotation: Rotation | None, attend: Engine, cache: LayerCache | None) -> Tensor:
-        """`[batch, seq, hidden]` -> the same."""
-        x = x + self.attention(self.attention_norm(x), rotation, attend, cache)
-        out: Tensor = x + self.feedforward(self.feedforward_norm(x))
-        return out
+    def forward(self, x: Tensor, context: Context, cache: LayerCache | None = None) -> tuple[Tensor, Tensor | None]:
+        """`[batch, seq, hidden]` -> the same, and what the feed-forward adds to each token's loss."""
+        extra = None
+        if self.attention is not None:
+            x = self.attention_norm.leave(x, self.attention(self.attention_norm.enter(x), context, cache))
+        if self.feedforward is not None:
+            out, extra = self.feedforward(self.feedforward_norm.enter(x), context)
+            x = self.feedforward_norm.leave(x, out)
+        return x, extra
+
+    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> LayerCache | None:
+        """An empty cache for this layer's mixer."""
+        return None if self.attention is None else self.attention.new_cache(batch, capacity, dtype, device)
 
 
 class Decoder(nn.Module):
@@ -43,9 +74,10 @@ class Decoder(nn.Module):
     def __init__(self, config: Model, vocab: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config, self.vocab, self.dtype = config, vocab, dtype
-        self.embedding = nn.Embedding(vocab, config.hidden, _weight=torch.full((vocab, config.hidden), torch.nan))
+        self.embedding = _table(vocab, config.hidden)
+        self.positions = _table(config.position.length, config.hidden) if isinstance(config.position, Learned) else None
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
-        self.norm = RMSNorm(config.hidden, config.norm_eps)
+        self.norm = RMSNorm(config.hidden, config.norm.eps, config.norm.zero_centered)
         self.head = None if config.tie_embeddings else Linear(config.hidden, vocab)
 
     def forward(
@@ -55,30 +87,59 @@ class Decoder(nn.Module):
 
         `tokens` int64 `[batch, seq]`; `starts` int32 `[batch, seq]`: the row position where each token's document
         begins (None: 0); `targets` int64 `[batch, seq]`, -100 = no loss. With a `cache`, `tokens` and `starts` are the
-        new ones only, and positions go on from the cached tokens.
+        new ones only, and positions go on from the cached tokens. In training the gradient is that of the loss and the
+        auxiliary losses together; the value returned is the loss alone.
         """
-        hidden = self.states(tokens, starts, cache)
+        hidden, extra = self._run(tokens, starts, cache)
         if targets is None:
             return self.logits(hidden)
-        return token_loss(hidden, self.head_weight, targets)
+        losses = self.losses(hidden, targets)
+        if self.training and extra is not None:
+            losses = with_gradient_of(losses, extra * (targets >= 0))
+        return losses
 
     def states(self, tokens: Tensor, starts: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Hidden states after the last norm, `[batch, seq, hidden]` in `dtype`; arguments as for `forward`."""
-        cached = cache.length if cache is not None else None
-        attend = engine(tokens, starts, cached)
-        rotations = Rotations(positions(starts, cached or 0, tokens.shape[1], tokens.device))
-        x = F.embedding(tokens, self.embedding.weight).to(self.dtype)
+        return self._run(tokens, starts, cache)[0]
+
+    def _run(self, tokens: Tensor, starts: Tensor | None, cache: Cache | None) -> tuple[Tensor, Tensor | None]:
+        context = Context(tokens, starts, cache.length if cache is not None else 0)
+        x = self.embed(tokens, context)
+        total: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            rotation = rotations.of(layer.position, layer.head_dim)
-            x = layer(x, rotation, attend, cache.layers[index] if cache is not None else None)
-        out: Tensor = self.norm(x)
-        return out
+            x, extra = layer(x, context, cache.layers[index] if cache is not None else None)
+            total = extra if total is None else total if extra is None else total + extra
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        return self.norm(x), total
+
+    def embed(self, tokens: Tensor, context: Context) -> Tensor:
+        """What the first layer reads, `[batch, seq, hidden]` in `dtype`."""
+        x = F.embedding(tokens, self.embedding.weight)
+        if self.config.embedding_scale != 1:
+            x = x * self.config.embedding_scale
+        if self.positions is not None:
+            x = x + F.embedding(context.position, self.positions.weight)
+        return x.to(self.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Float32 logits `[..., vocab]` of hidden states, computed in their dtype."""
-        return F.linear(hidden, self.head_weight.to(hidden.dtype)).float()
+        """Float32 logits `[..., vocab]` of hidden states, the product computed in their dtype."""
+        logits = F.linear(hidden, self.head_weight.to(hidden.dtype)).float()
+        if self.config.logit_scale != 1:
+            logits = logits * self.config.logit_scale
+        if self.config.logit_softcap is not None:
+            logits = (logits / self.config.logit_softcap).tanh() * self.config.logit_softcap
+        return logits
+
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each token, float32 `[batch, seq]`, from its hidden state; `targets` as for `forward`."""
+        return token_loss(hidden, self.head_weight, targets)
 
     @property
     def head_weight(self) -> Tensor:
         """`[vocab, hidden]`: the embedding itself when tied."""
         return self.embedding.weight if self.head is None else self.head.weight
+
+
+def _table(rows: int, hidden: int) -> nn.Embedding:
+    return nn.Embedding(rows, hidden, _weight=torch.full((rows, hidden), torch.nan))

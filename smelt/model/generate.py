@@ -107,7 +107,7 @@ class _Batch:
         if any(padding):
             self.starts = torch.tensor(padding, dtype=torch.int32, device=device)[:, None]
             starts = torch.where(torch.arange(longest, device=device) >= self.starts, self.starts, 0)
-        self.cache = Cache(model.config, len(prompts), longest + room, model.dtype, device)
+        self.cache = Cache(model, len(prompts), longest + room)
         self.logits = model.logits(model.states(tokens, starts, self.cache)[:, -1])
 
     def advance(self, chosen: Tensor, going: list[int]) -> None:

@@ -1,17 +1,25 @@
-"""A matrix without bias, kept in float32 and cast to the dtype of the activations where it is used."""
+"""A matrix, kept in float32 and cast to the dtype of the activations where it is used."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from smelt.model.fills import constant
+
 
 class Linear(nn.Module):
-    """`x @ weight.T`, weight `[outputs, inputs]` float32. NaN until it is initialised or loaded."""
+    """`x @ weight.T + bias`, weight `[outputs, inputs]` float32. NaN until it is initialised or loaded.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    `writes` says that the result is added to the residual stream, which scaled initialisation needs to know.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False, writes: bool = False) -> None:
         super().__init__()
+        self.writes = writes
         self.weight = nn.Parameter(torch.full((outputs, inputs), torch.nan))
+        self.bias = nn.Parameter(torch.full((outputs,), torch.nan)) if bias else None
+        self.fills = {"bias": constant(0.0)}
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., inputs]` -> `[..., outputs]`, in the dtype of `x`."""
-        return F.linear(x, self.weight.to(x.dtype))
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))

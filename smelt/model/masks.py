@@ -1,10 +1,13 @@
-"""Which tokens a token sees: token i sees every j <= i of its own document. One meaning, an engine for each device.
+"""Which tokens a token sees, and how attention over them is computed. One meaning, an engine for each device.
 
-An engine is built once a batch and called by every layer with q `[batch, new, heads, head_dim]` and k, v
-`[batch, seen, kv_heads, head_dim]`; it returns `[batch, new, heads, head_dim]`.
+Token i sees every j <= i of its own document that its `Scope` lets it see. An engine is built once a batch and called
+by every layer of that scope with q `[batch, new, heads, head_dim]`, k and v `[batch, new, kv_heads, head_dim]`; it
+returns `[batch, new, heads, value_dim]`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,40 +16,43 @@ from smelt.model.causal import causal, scaled_dot_product
 from smelt.model.documents import PerDocument
 from smelt.model.flex import Flex
 
-Engine = Callable[[Tensor, Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from smelt.model.context import Context
+
+Engine = Callable[..., Tensor]
 
 
-def engine(tokens: Tensor, starts: Tensor | None, cached: int | None = None) -> Engine:
-    """The engine for `tokens` `[batch, new]` that follow `cached` tokens of the same rows (None: there is no cache).
+@dataclass(frozen=True)
+class Scope:
+    """What a layer sees and how it weighs it; fields as in `smelt.recipe.parts.attention.GroupedQuery`."""
 
-    `starts`, int32 `[batch, new]`, is the row position where each token's document begins; None means 0 everywhere.
-    """
-    if starts is None and not cached:
+    scale: float
+    window: int | None = None
+    sink_tokens: int = 0
+    chunk: int | None = None
+    softcap: float | None = None
+    alibi: bool = False
+
+
+def engine(starts: Tensor | None, device: torch.device, scope: Scope) -> Engine:
+    """The engine for whole rows; `starts`, int32 `[batch, seq]`, is where each token's document begins (None: 0)."""
+    if starts is None:
         return causal
-    if cached is not None:
-        return Dense(visible(tokens, starts, cached))
-    if tokens.device.type == "cuda":
+    if device.type == "cuda":
         return Flex(starts)
     return PerDocument(starts) if bool(starts.any()) else causal
 
 
-class Dense:
-    """A mask written out in full, for the few new tokens of cached decoding; None lets every token be seen."""
-
-    def __init__(self, mask: Tensor | None) -> None:
-        self.mask = mask
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return scaled_dot_product(q, k, v, self.mask)
+def dense(q: Tensor, k: Tensor, v: Tensor, index: Tensor, context: "Context", scope: Scope) -> Tensor:
+    """Attention of a few new tokens over cached ones, whose row positions `index` gives, with the mask written out."""
+    return scaled_dot_product(q, k, v, visible(index, context, scope))
 
 
-def visible(tokens: Tensor, starts: Tensor | None, cached: int) -> Tensor | None:
-    """Boolean `[batch or 1, 1, new, cached + new]`, true where the new token sees the key; None where it sees all."""
-    new = tokens.shape[1]
-    if new == 1 and starts is None:
+def visible(index: Tensor, context: "Context", scope: Scope) -> Tensor | None:
+    """Boolean `[batch or 1, 1, new, seen]`, true where the new token sees the key; None where it sees all."""
+    if context.new == 1 and context.starts is None:
         return None
-    key = torch.arange(cached + new, device=tokens.device)
-    mask = (key <= key[cached:, None])[None]  # [1, new, cached + new]
-    if starts is not None:
-        mask = mask & (key >= starts[:, :, None])
+    mask = (index <= context.index[:, None])[None]  # [1, new, seen]
+    if context.starts is not None:
+        mask = mask & (index >= context.starts[:, :, None])
     return mask[:, None]

@@ -7,21 +7,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from smelt.model.fills import constant
+
 
 class RMSNorm(nn.Module):
-    """`x / sqrt(mean(x^2) + eps) * weight` over the last axis."""
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last axis; `zero_centered`: times 1 + weight."""
 
-    def __init__(self, hidden: int, eps: float) -> None:
+    def __init__(self, channels: int, eps: float, zero_centered: bool = False) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.full((hidden,), torch.nan))
+        self.eps, self.zero_centered = eps, zero_centered
+        self.weight = nn.Parameter(torch.full((channels,), torch.nan))
+        self.fills = {"weight": constant(0.0 if zero_centered else 1.0)}
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., hidden]` -> the same shape and dtype."""
-        if x.device.type == "cpu" and torch.is_grad_enabled():
-            normed: Tensor = _RMSNorm.apply(x.float(), self.weight, self.eps)
+        """`[..., channels]` -> the same shape and dtype."""
+        weight = 1 + self.weight if self.zero_centered else self.weight
+        if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            normed: Tensor = _RMSNorm.apply(x.float(), weight, self.eps)
         else:
-            normed = F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps)
+            normed = F.rms_norm(x.float(), weight.shape, weight, self.eps)
         return normed.to(x.dtype)
 
 

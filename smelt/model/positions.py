@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from smelt.recipe.sections.model import NoPosition, Rope
+from smelt.recipe.parts.position import Rope
 
 Rotation = tuple[Tensor, Tensor]
 
@@ -14,10 +14,10 @@ def positions(starts: Tensor | None, first: int, sequence: int, device: torch.de
     return index[None] if starts is None else index - starts
 
 
-def rotation(position: Tensor, theta: float, head_dim: int) -> Rotation:
-    """Cosines and signed sines, each float32 `[batch, seq, 1, head_dim]`; pair i turns by position / theta^(2i / d)."""
-    exponents = torch.arange(0, head_dim, 2, device=position.device, dtype=torch.float32) / head_dim
-    angles = position[..., None, None].float() * (1.0 / theta**exponents)  # [batch, seq, 1, head_dim / 2]
+def rotation(position: Tensor, part: Rope, channels: int) -> Rotation:
+    """Cosines and signed sines, each float32 `[batch, seq, 1, channels]`; pair i turns by position / theta^(2i / d)."""
+    exponents = torch.arange(0, channels, 2, device=position.device, dtype=torch.float32) / channels
+    angles = position[..., None, None].float() * (1.0 / part.theta**exponents)  # [batch, seq, 1, channels / 2]
     cosines, sines = angles.cos(), angles.sin()
     return torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)
 
@@ -27,19 +27,3 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     cosines, sines = rotation
     return (x * cosines + x.roll(x.shape[-1] // 2, -1) * sines).to(x.dtype)
 
-
-class Rotations:
-    """The rotations of one batch: each distinct (theta, head_dim) is computed once, not once a layer."""
-
-    def __init__(self, position: Tensor) -> None:
-        self._position = position
-        self._known: dict[tuple[float, int], Rotation] = {}
-
-    def of(self, part: Rope | NoPosition, head_dim: int) -> Rotation | None:
-        """The rotation that a layer's position section asks for; None for a layer without."""
-        if isinstance(part, NoPosition):
-            return None
-        key = (part.theta, head_dim)
-        if key not in self._known:
-            self._known[key] = rotation(self._position, *key)
-        return self._known[key]

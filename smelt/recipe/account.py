@@ -1,32 +1,50 @@
-"""Parameters and FLOPs of a model, from its recipe alone."""
+"""What a model costs, from its recipe alone: parameters, FLOPs a token, and the bytes that decoding keeps."""
 
+from smelt.recipe.parts.part import Counts, Kept
+from smelt.recipe.parts.position import Learned
 from smelt.recipe.sections.model import Model
 
 
 def parameters(model: Model, vocab: int) -> dict[str, int]:
-    """Parameter counts by part: embedding, head (0 when tied), attention, feedforward, norm, and their total."""
-    attention = feedforward = 0
-    for index in range(model.layers):
-        layer, head_dim = model.layer(index), model.head_dim(index)
-        attention += 2 * model.hidden * head_dim * (layer.attention.heads + layer.attention.kv_heads)
-        feedforward += 3 * model.hidden * layer.feedforward.width
+    """Parameter counts by part: embedding, head (0 when tied), attention, feedforward, norm; their total and `active`,
+    those that one token meets."""
+    attention, feedforward, norms = Counts(0, 0), Counts(0, 0), 1
+    for index, layer in enumerate(model.each_layer):
+        around = model.around(index)
+        attention += layer.attention.count(around)
+        feedforward += layer.feedforward.count(around)
+        norms += layer.norm.count * ((layer.attention.kind != "none") + (layer.feedforward.kind != "none"))
+    learned = model.position.length * model.hidden if isinstance(model.position, Learned) else 0
     parts = {
-        "embedding": vocab * model.hidden,
+        "embedding": vocab * model.hidden + learned,
         "head": 0 if model.tie_embeddings else vocab * model.hidden,
-        "attention": attention,
-        "feedforward": feedforward,
-        "norm": (2 * model.layers + 1) * model.hidden,
+        "attention": attention.total,
+        "feedforward": feedforward.total,
+        "norm": norms * model.hidden,
     }
-    return {**parts, "total": sum(parts.values())}
+    total = sum(parts.values())
+    return {**parts, "total": total, "active": total - feedforward.total + feedforward.active}
 
 
 def flops_per_token(model: Model, vocab: int, sequence: int) -> int:
-    """Training FLOPs a token, forward and backward: 6 a weight that multiplies, and causal attention at half.
+    """Training FLOPs a token: forward, and twice that for the backward pass; causal attention at half.
 
-    Attention scores and values cost 12 * heads * head_dim * sequence / 2 a layer (Chowdhery et al. 2022, appendix B,
-    halved for causality).
+    A weight that multiplies costs 2 forward; scores and values 4 * heads * head_dim * sequence / 2 a layer (Chowdhery
+    et al. 2022, appendix B, halved for causality).
     """
-    parts = parameters(model, vocab)
-    weights = parts["attention"] + parts["feedforward"] + vocab * model.hidden
-    scores = sum(model.layer(i).attention.heads * model.head_dim(i) for i in range(model.layers))
-    return 6 * weights + 6 * scores * sequence
+    return 3 * forward_flops(model, vocab, sequence)
+
+
+def forward_flops(model: Model, vocab: int, sequence: int) -> int:
+    """FLOPs a token of the forward pass over a row of `sequence` tokens."""
+    flops = 2 * vocab * model.hidden
+    for index, layer in enumerate(model.each_layer):
+        around = model.around(index)
+        flops += layer.attention.flops(around, sequence) + layer.feedforward.flops(around, sequence)
+    return flops
+
+
+def cache_bytes(model: Model, tokens: int, value_bytes: int = 2) -> int:
+    """Bytes that decoding keeps for one row of `tokens` tokens; recurrent states are float32."""
+    kept = sum((layer.attention.kept(model.around(i), tokens) for i, layer in enumerate(model.each_layer)), Kept(0))
+    return kept.values * value_bytes + 4 * kept.states

@@ -20,7 +20,7 @@ def section(**changes: Any) -> Model:
         "attention": {"heads": 4, "kv_heads": 2},
         "position": {"kind": "rope", "theta": 1000.0},
         "feedforward": {"width": 48},
-        "init_std": 0.2,
+        "init": {"kind": "normal", "std": 0.2},
     }
     return Model.model_validate({**fields, **changes})
 

@@ -49,7 +49,7 @@ def sections(draw: st.DrawFn) -> Model:
         layers=layers,
         attention={"heads": kv_heads * group, "kv_heads": kv_heads, "head_dim": 2 * draw(st.integers(1, 6))},
         position={"kind": "rope", "theta": draw(st.sampled_from([100.0, 1e4, 2e6]))},
-        norm_eps=draw(st.sampled_from([1e-6, 1e-3])),
+        norm={"eps": draw(st.sampled_from([1e-6, 1e-3]))},
         tie_embeddings=draw(st.booleans()),
         per_layer=[{"layers": index, "position": {"kind": "none"}} for index in sorted(without)],
     )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from smelt.errors import InputError
-from smelt.recipe.sections.model import Model, Rope
+from smelt.recipe.parts.position import Rope
+from smelt.recipe.sections.model import Model
 
 Config = Mapping[str, Any]
 
@@ -51,12 +52,12 @@ class Family:
 
 LLAMA_NAMES = {
     "embedding.weight": "model.embed_tokens.weight",
-    "layers.{}.attention_norm.weight": "model.layers.{}.input_layernorm.weight",
+    "layers.{}.attention_norm.before.weight": "model.layers.{}.input_layernorm.weight",
     "layers.{}.attention.q.weight": "model.layers.{}.self_attn.q_proj.weight",
     "layers.{}.attention.k.weight": "model.layers.{}.self_attn.k_proj.weight",
     "layers.{}.attention.v.weight": "model.layers.{}.self_attn.v_proj.weight",
     "layers.{}.attention.o.weight": "model.layers.{}.self_attn.o_proj.weight",
-    "layers.{}.feedforward_norm.weight": "model.layers.{}.post_attention_layernorm.weight",
+    "layers.{}.feedforward_norm.before.weight": "model.layers.{}.post_attention_layernorm.weight",
     "layers.{}.feedforward.gate.weight": "model.layers.{}.mlp.gate_proj.weight",
     "layers.{}.feedforward.up.weight": "model.layers.{}.mlp.up_proj.weight",
     "layers.{}.feedforward.down.weight": "model.layers.{}.mlp.down_proj.weight",
@@ -89,9 +90,9 @@ def read_common(config: Config) -> dict[str, Any]:
         },
         "position": {"kind": "rope", "theta": read_theta(config)},
         "feedforward": {"width": config["intermediate_size"]},
-        "norm_eps": config["rms_norm_eps"],
+        "norm": {"eps": config["rms_norm_eps"]},
         "tie_embeddings": config["tie_word_embeddings"],
-        "init_std": config["initializer_range"] or 0.02,
+        "init": {"kind": "normal", "std": config["initializer_range"] or 0.02},
     }
 
 
@@ -129,12 +130,12 @@ def write_common(config: Model) -> dict[str, Any]:
         "num_hidden_layers": config.layers,
         "num_attention_heads": layers[0].attention.heads,
         "num_key_value_heads": layers[0].attention.kv_heads,
-        "head_dim": config.head_dim(0),
+        "head_dim": layers[0].attention.dim(config.hidden),
         "hidden_act": "silu",
-        "rms_norm_eps": config.norm_eps,
+        "rms_norm_eps": config.norm.eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": min(thetas, default=Rope().theta)},
         "tie_word_embeddings": config.tie_embeddings,
-        "initializer_range": config.init_std,
+        "initializer_range": config.init.std,
         "attention_bias": False,
         "attention_dropout": 0.0,
         "mlp_bias": False,

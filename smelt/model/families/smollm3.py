@@ -4,7 +4,8 @@ from typing import Any
 
 from smelt.errors import InputError
 from smelt.model.families.family import LLAMA_NAMES, PLAIN_ONLY, Config, Family, read_common, write_common
-from smelt.recipe.sections.model import Model, Rope
+from smelt.recipe.parts.position import Rope
+from smelt.recipe.sections.model import Model
 
 
 def _read(config: Config) -> Model:

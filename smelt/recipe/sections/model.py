@@ -1,59 +1,26 @@
-"""`model`: the decoder, with any part changed for any slice of layers."""
+"""`model`: the decoder, with any part changed for any slice of layers, or a checkpoint to start from."""
 
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from smelt.recipe.parts.init import Init, NormalInit
+from smelt.recipe.parts.norm import Norm
+from smelt.recipe.parts.part import Surroundings
+from smelt.recipe.parts.position import Learned, Position, Rope
+from smelt.recipe.parts.table import FeedForward, Mixer
 from smelt.recipe.sections.base import Section
 from smelt.recipe.units import Count
-
-
-class GroupedQuery(Section):
-    """Softmax attention: `kv_heads` equal to `heads` is multi-head attention, 1 is multi-query."""
-
-    kind: Literal["gqa"] = "gqa"
-    heads: Count
-    kv_heads: Count
-    head_dim: Count | None = None
-
-    @model_validator(mode="after")
-    def _groups(self) -> "GroupedQuery":
-        if self.heads % self.kv_heads:
-            raise ValueError(f"heads ({self.heads}) must be divisible by kv_heads ({self.kv_heads})")
-        return self
-
-
-class Rope(Section):
-    """Rotary position embedding with base frequency `theta`."""
-
-    kind: Literal["rope"] = "rope"
-    theta: float = Field(default=50_000.0, gt=1)
-
-
-class NoPosition(Section):
-    """No position embedding: order comes from the causal mask alone."""
-
-    kind: Literal["none"]
-
-
-class SwiGLU(Section):
-    """Gated feed-forward: down(silu(gate(x)) * up(x)), `width` channels wide."""
-
-    kind: Literal["swiglu"] = "swiglu"
-    width: Count
-
-
-Attention = GroupedQuery
-Position = Annotated[Rope | NoPosition, Field(discriminator="kind")]
-FeedForward = SwiGLU
 
 
 class Layer(Section):
     """One layer with every slice applied."""
 
-    attention: Attention
+    attention: Mixer
     position: Position
     feedforward: FeedForward
+    norm: Norm
 
 
 class LayerChange(Section):
@@ -63,6 +30,7 @@ class LayerChange(Section):
     attention: dict[str, Any] | None = None
     position: dict[str, Any] | None = None
     feedforward: dict[str, Any] | None = None
+    norm: dict[str, Any] | None = None
 
     def selects(self, layer: int, layers: int) -> bool:
         if isinstance(self.layers, int) or ":" not in self.layers:
@@ -70,17 +38,37 @@ class LayerChange(Section):
         return layer in range(layers)[slice(*(int(part) if part.strip() else None for part in self.layers.split(":")))]
 
 
-class Model(Section):
-    """A pre-norm decoder. Weights start as normal(0, init_std)."""
+class MultiToken(Section):
+    """Multi-token prediction (DeepSeek-V3): `depth` further layers, each predicting one token further ahead.
 
+    Layer d reads the state before it beside the embedding of the token d places on, and is a copy in kind of the last
+    layer. The mean of their losses, times `weight`, joins the loss. They are not used in generation.
+    """
+
+    depth: Count = 1
+    weight: float = Field(default=0.3, gt=0)
+
+
+class Model(Section):
+    """A decoder. `embedding_scale`, `residual_scale` and `logit_scale` multiply the embeddings, what each sublayer adds,
+    and the logits; `logit_softcap` bounds the logits by softcap * tanh(logits / softcap); `z_loss` is the weight of the
+    mean squared logsumexp of the logits (PaLM). `load` names the checkpoint the weights start from."""
+
+    load: str | None = None
     hidden: Count
     layers: Count
-    attention: Attention
+    attention: Mixer
     position: Position = Rope()
     feedforward: FeedForward
-    norm_eps: float = Field(default=1e-6, gt=0)
+    norm: Norm = Norm()
     tie_embeddings: bool = True
-    init_std: float = Field(default=0.02, gt=0)
+    embedding_scale: float = Field(default=1.0, gt=0)
+    residual_scale: float = Field(default=1.0, gt=0)
+    logit_scale: float = Field(default=1.0, gt=0)
+    logit_softcap: float | None = Field(default=None, gt=0)
+    z_loss: float = Field(default=0.0, ge=0)
+    multi_token: MultiToken | None = None
+    init: Init = NormalInit()
     per_layer: tuple[LayerChange, ...] = ()
 
     @model_validator(mode="after")
@@ -91,39 +79,70 @@ class Model(Section):
                     raise ValueError
             except (ValueError, IndexError):
                 raise ValueError(f"per_layer: '{change.layers}' selects none of the {self.layers} layers") from None
-        for index in range(self.layers):
-            attention = self.layer(index).attention
-            if attention.head_dim is None and self.hidden % attention.heads:
-                raise ValueError(
-                    f"hidden ({self.hidden}) must be divisible by heads ({attention.heads}), or give attention.head_dim"
-                )
-            if self.head_dim(index) % 2:
-                raise ValueError(f"head_dim ({self.head_dim(index)}) must be even, as rotary positions pair channels")
+        for index, layer in enumerate(self.each_layer):
+            if isinstance(layer.position, Learned) and layer.position != self.position:
+                raise ValueError(f"per_layer, layer {index}: position 'learned' is for the whole model; set model.position")
+            if layer.attention.kind == layer.feedforward.kind == "none":
+                raise ValueError(f"layer {index} has neither attention nor feedforward; give it one of them")
+            layer.attention.check(self.around(index))
+            layer.feedforward.check(self.around(index))
         return self
 
+    @cached_property
+    def each_layer(self) -> tuple[Layer, ...]:
+        """Every layer's parts: a change of the same kind merges into the part, a new kind replaces it."""
+        return tuple(self._layer(index) for index in range(self.layers))
+
     def layer(self, index: int) -> Layer:
-        """The parts of layer `index`: a change of the same kind merges into the part, a new kind replaces it."""
-        parts: dict[str, Any] = {
-            name: getattr(self, name).model_dump() for name in ("attention", "position", "feedforward")
-        }
+        """The parts of layer `index`."""
+        return self.each_layer[index]
+
+    def around(self, index: int) -> Surroundings:
+        """What the parts of layer `index` know of their layer."""
+        layer = self.each_layer[index]
+        return Surroundings(self.hidden, layer.position, layer.norm)
+
+    def _layer(self, index: int) -> Layer:
+        parts: dict[str, Any] = {name: getattr(self, name) for name in Layer.model_fields}
+        changed = False
         for change in self.per_layer:
             if change.selects(index, self.layers):
                 for name in parts:
                     new = getattr(change, name)
                     if new is not None:
-                        same = new.get("kind", parts[name]["kind"]) == parts[name]["kind"]
-                        parts[name] = {**parts[name], **new} if same else new
+                        old = parts[name] if isinstance(parts[name], dict) else parts[name].model_dump()
+                        same = new.get("kind", old.get("kind")) == old.get("kind")
+                        parts[name], changed = {**old, **new} if same else new, True
+        if not changed:
+            return Layer.model_construct(**parts)
         try:
             return _LAYER.validate_python(parts)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"] if part not in ("rope", "none"))
+            known = ("rope", "none", "learned", "alibi")
+            where = ".".join(str(part) for part in first["loc"] if part not in known)
             raise ValueError(f"per_layer, layer {index}: {where}: {first['msg']}") from None
 
-    def head_dim(self, index: int) -> int:
-        """Channels a head in layer `index`."""
-        attention = self.layer(index).attention
-        return attention.head_dim or self.hidden // attention.heads
+
+class WarmStart(Section):
+    """A model that starts from `load`, a checkpoint of ours or a Hugging Face folder, with the fields given here changed.
+
+    Fields are those of a model section; `per_layer` changes come after the checkpoint's own.
+    """
+
+    load: str
+    attention: dict[str, Any] | None = None
+    position: dict[str, Any] | None = None
+    feedforward: dict[str, Any] | None = None
+    norm: dict[str, Any] | None = None
+    embedding_scale: float | None = None
+    residual_scale: float | None = None
+    logit_scale: float | None = None
+    logit_softcap: float | None = None
+    z_loss: float | None = None
+    multi_token: MultiToken | None = None
+    init: Init | None = None
+    per_layer: tuple[LayerChange, ...] = ()
 
 
 _LAYER = TypeAdapter(Layer)

@@ -1,0 +1,106 @@
+"""How a token knows where it stands."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from smelt.recipe.sections.base import Section
+from smelt.recipe.units import Count
+
+
+class LinearScaling(Section):
+    """Position interpolation (Chen et al. 2023): every angle divided by `factor`."""
+
+    kind: Literal["linear"]
+    factor: float = Field(ge=1)
+
+
+class Yarn(Section):
+    """YaRN (Peng et al. 2023): slow pairs divided by `factor`, fast ones kept, a ramp between.
+
+    A pair that turns more than `beta_fast` times within `original` tokens is kept, fewer than `beta_slow` divided.
+    Queries and keys are multiplied by `temperature`, by default 0.1 ln(factor) + 1. `truncate` rounds the ends of the
+    ramp to whole pairs.
+    """
+
+    kind: Literal["yarn"]
+    factor: float = Field(ge=1)
+    original: Count
+    beta_fast: float = Field(default=32.0, gt=0)
+    beta_slow: float = Field(default=1.0, gt=0)
+    temperature: float | None = Field(default=None, gt=0)
+    truncate: bool = True
+
+
+class Llama3Scaling(Section):
+    """Llama 3.1's scaling: wavelengths above original / low_frequency divided by `factor`, short ones kept."""
+
+    kind: Literal["llama3"]
+    factor: float = Field(ge=1)
+    original: Count
+    low_frequency: float = Field(default=1.0, gt=0)
+    high_frequency: float = Field(default=4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Llama3Scaling":
+        if self.low_frequency >= self.high_frequency:
+            raise ValueError(
+                f"low_frequency ({self.low_frequency}) must be below high_frequency ({self.high_frequency})"
+            )
+        return self
+
+
+class DualChunk(Section):
+    """Dual chunk attention (An et al. 2024), for inference beyond the trained length: no distance reaches `chunk`.
+
+    Keys stand at their place in their chunk. Queries see their own chunk as usual, the chunk before at exact distances
+    within `local` tokens, everything earlier at the greatest distance.
+    """
+
+    kind: Literal["dual_chunk"]
+    chunk: Count
+    local: Count
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DualChunk":
+        if self.local >= self.chunk:
+            raise ValueError(f"local ({self.local}) must be below chunk ({self.chunk})")
+        return self
+
+
+Scaling = Annotated[LinearScaling | Yarn | Llama3Scaling | DualChunk, Field(discriminator="kind")]
+
+
+class Rope(Section):
+    """Rotary position embedding (Su et al. 2021) with base frequency `theta`, on the first `fraction` of each head."""
+
+    kind: Literal["rope"] = "rope"
+    theta: float = Field(default=50_000.0, gt=1)
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    scaling: Scaling | None = None
+
+    def rotated(self, head_dim: int) -> int:
+        """Channels of a head that turn: an even number."""
+        return int(head_dim * self.fraction) // 2 * 2
+
+
+class NoPosition(Section):
+    """No position embedding: order comes from the causal mask alone."""
+
+    kind: Literal["none"]
+
+
+class Learned(Section):
+    """A learned vector for each of `length` positions, added to the token embeddings; for the whole model only."""
+
+    kind: Literal["learned"]
+    length: Count
+
+
+class Alibi(Section):
+    """Attention with linear biases (Press et al. 2022): -slope * distance added to the scores, a slope a head."""
+
+    kind: Literal["alibi"]
+
+
+Position = Annotated[Rope | NoPosition | Learned | Alibi, Field(discriminator="kind")]
