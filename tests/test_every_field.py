@@ -1,7 +1,7 @@
 """No knob is dead: every field of the recipe, changed, changes something that can be observed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -22,11 +22,14 @@ from smelt.lifecycle.pretrain import pretrain
 from smelt.lifecycle.steps import Steps
 from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
+from smelt.model.warm import resolved, warm_decoder
+from smelt.model.weights import save_weights
 from smelt.optim.optimizers import build_optimizer
 from smelt.optim.schedules import learning_rate
 from smelt.posttrain.conversations import conversations
 from smelt.posttrain.examples import Example
 from smelt.posttrain.sft import settings
+from smelt.recipe.load import load_recipe
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.base import Section
 from smelt.recipe.sections.corpus import Reader
@@ -42,16 +45,26 @@ CPU = torch.device("cpu")
 Observer = Callable[[Any, Path, str, tuple[str, ...]], Any]
 
 
-def losses(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[float]:
-    """Twelve steps of training in memory: the most sensitive thing there is."""
-    recipe = workshop.load(name, *changes)
-    train, ready = recipe.section("train"), prepare(recipe, workshop.project)
-    source = BatchSource(recipe, open_sources(recipe, ready.shards, ready.tokenizer), ready.tokenizer.eos)
-    model = Decoder(recipe.section("model"), ready.tokenizer.padded, dtype=resolve_dtype(train, CPU))
+def losses(workshop: Any, folder: Path, name: str, changes: tuple[str, ...], steps: int = 14) -> list[float]:
+    """Parameters and fourteen steps of training in memory: the most sensitive thing there is."""
+    return _losses(workshop, ("name=losses", *changes), steps)
+
+
+def few_losses(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[float]:
+    """Four steps, which are enough for what a model computes."""
+    return losses(workshop, folder, name, changes, 4)
+
+
+@cache
+def _losses(workshop: Any, changes: tuple[str, ...], steps: int) -> list[float]:
+    recipe = workshop.load("losses", *changes)
+    train = recipe.section("train")
+    source, vocab = _data(workshop, tuple(change for change in changes if not change.startswith("model")))
+    model = Decoder(recipe.section("model"), vocab, dtype=resolve_dtype(train, CPU))
     initialise(model, recipe.seed)
     optimizer = build_optimizer(model, train.optimizer)
-    seen = []
-    for step in range(min(14, train.total_steps)):
+    seen: list[float] = [sum(each.numel() for each in model.parameters())]
+    for step in range(min(steps, train.total_steps)):
         result = train_step(
             model,
             optimizer,
@@ -64,6 +77,40 @@ def losses(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> 
         )
         seen.append(float(result.loss_sums.sum() / result.token_counts.sum()))
     return seen
+
+
+@cache
+def _data(workshop: Any, changes: tuple[str, ...]) -> tuple[BatchSource, int]:
+    recipe = workshop.load("losses", *changes)
+    ready = prepare(recipe, workshop.project)
+    sources = open_sources(recipe, ready.shards, ready.tokenizer)
+    return BatchSource(recipe, sources, ready.tokenizer.eos), ready.tokenizer.padded
+
+
+def logits(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[float]:
+    """What an untrained model of large weights says, for parts that are for inference alone."""
+    recipe = workshop.load("logits", "train=null", "model.init={kind: normal, std: 0.3}", *changes)
+    model = Decoder(recipe.section("model"), 512)
+    initialise(model, 0)
+    with torch.no_grad():
+        return model.eval()(torch.arange(100)[None])[0, -1].tolist()
+
+
+def warm(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[float]:
+    """A model that starts from a checkpoint of the tiny one: what it says, and what its loss asks of it."""
+    tiny = workshop.load("tiny")
+    for seed, checkpoint in enumerate(("CHECKPOINT", "ANOTHER")):
+        model = Decoder(tiny.section("model"), 512)
+        initialise(model, seed)
+        save_weights(model, folder / checkpoint)
+    path = folder / "warm.yaml"
+    path.write_text("name: warm\nmodel: {load: CHECKPOINT}\n".replace("CHECKPOINT", str(folder / "CHECKPOINT")))
+    recipe = load_recipe(path, [change.replace("HERE", str(folder)) for change in changes])
+    section = resolved(recipe).section("model")
+    model, _ = warm_decoder(section, prepare(tiny, workshop.project).tokenizer, torch.float32, 0)
+    tokens = torch.arange(60)[None]
+    model.train()(tokens[:, :-1], targets=tokens[:, 1:]).mean().backward()
+    return [float(parameter.grad.norm()) for parameter in model.parameters()]
 
 
 def run(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> dict[str, Any]:
@@ -82,6 +129,7 @@ def run(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> dic
         "tasks": {task: row["n"] for task, row in scores["tasks"].items()},
         "samples": [len(rows) for rows in scores["samples"].values()],
         "bytes": [row["bytes"] for row in scores["validation"].values()],
+        "losses": [json.loads(row)["loss"] for row in (out / "metrics.jsonl").read_text().splitlines()],
         "money": list(map(str, costs(read_run(out)))) if "infra.price_per_hour=2" in changes else [],
     }
 
@@ -188,6 +236,7 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "GroupedQuery.heads": (losses, (), ("model.attention.heads=4",)),
     "GroupedQuery.kv_heads": (losses, (), ("model.attention.kv_heads=2",)),
     "GroupedQuery.head_dim": (losses, (), ("model.attention.head_dim=8",)),
+    "LayerChange.norm": (losses, (), ("model.per_layer=[{layers: 0, norm: {placement: post}}]",)),
     "Rope.theta": (losses, (), ("model.position={kind: rope, theta: 100}",)),
     "SwiGLU.width": (losses, (), ("model.feedforward.width=32",)),
     "LayerChange.layers": (
@@ -200,9 +249,7 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "LayerChange.feedforward": (losses, (), ("model.per_layer=[{layers: 0, feedforward: {width: 32}}]",)),
     "Model.hidden": (losses, (), ("model.hidden=48",)),
     "Model.layers": (losses, (), ("model.layers=1",)),
-    "Model.norm_eps": (losses, (), ("model.norm_eps=0.1",)),
     "Model.tie_embeddings": (losses, (), ("model.tie_embeddings=false",)),
-    "Model.init_std": (losses, (), ("model.init_std=0.05",)),
     "AdamW.lr": (losses, (), ("train.optimizer.lr=1e-3",)),
     "AdamW.betas": (losses, (), ("train.optimizer.betas=[0.8, 0.9]",)),
     "AdamW.eps": (losses, (), ("train.optimizer.eps=1e-3",)),
@@ -221,6 +268,7 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "Stage.tokens": (losses, (), ("train.stages.0={name: one, tokens: 2k, mixture: {docs: 0.5, math: 0.5}}",)),
     "Stage.steps": (losses, (), ("train.stages.0.steps=4",)),
     "Stage.mixture": (losses, (), ("train.stages.0.mixture.docs=0.9",)),
+    "Stage.set": (run, (), ("train.stages.1.set={model.position.theta: 5}",)),
     "Stage.sequence": (losses, (), ("train.stages.0.sequence=128",)),
     "Train.sequence": (losses, (), ("train.sequence=128",)),
     "Train.batch_tokens": (losses, (), ("train.batch_tokens=1Ki",)),
@@ -249,7 +297,99 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "Infra.device": (device, (), ("infra.device=cuda",)),
     "Infra.price_per_hour": (run, (), ("infra.price_per_hour=2",)),
 }
+PLAIN_MLA = "{kind: mla, heads: 2, kv_rank: 8, q_rank: 8, nope_dim: 8, rope_dim: 8, value_dim: 8}"
+PLAIN_MAMBA = "{kind: mamba2, heads: 4, head_dim: 8, state: 8, groups: 2}"
+PLAIN_DELTA = "{kind: gated_deltanet, key_heads: 2, value_heads: 4, key_dim: 8, value_dim: 8}"
+LINEAR = "{kind: linear, heads: 2, key_dim: 8, value_dim: 8}"
+PLAIN_MOE = "{kind: moe, experts: 4, top_k: 2, width: 16}"
+BRANCHES = "{kind: parallel, branches: [{mixer: {heads: 2, kv_heads: 1}}, {mixer: {heads: 2, kv_heads: 2}}]}"
+YARN = "{kind: yarn, factor: 4, original: 64}"
+LLAMA3 = "{kind: llama3, factor: 4, original: 64}"
+
+PARTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("GroupedQuery", "attention", "", {"bias": "qkv", "qk_norm": "head", "gate": "head", "window": 8, "chunk": 8}),
+    ("GroupedQuery", "attention", "", {"sinks": "true", "softcap": 0.1, "scale": 1}),
+    ("GroupedQuery", "attention", "{heads: 2, kv_heads: 1, window: 8}", {"sink_tokens": 2}),
+    ("Latent", "attention", PLAIN_MLA, {"heads": 4, "kv_rank": 4, "q_rank": 4, "nope_dim": 4, "rope_dim": 4}),
+    ("Latent", "attention", PLAIN_MLA, {"value_dim": 4, "scale": 1, "norm_eps": 0.1}),
+    ("Mamba2", "attention", PLAIN_MAMBA, {"heads": 2, "head_dim": 4, "state": 4, "groups": 1, "conv": 2}),
+    ("Mamba2", "attention", PLAIN_MAMBA, {"bias": "true", "conv_bias": "false", "norm": "false", "norm_groups": 2}),
+    ("Mamba2", "attention", PLAIN_MAMBA, {"gate_first": "false", "dt_min": 0.05, "dt_max": 0.01}),
+    ("Mamba2", "attention", PLAIN_MAMBA, {"scales": "[1, 2, 1, 1, 1]"}),
+    ("GatedDeltaNet", "attention", PLAIN_DELTA, {"key_heads": 4, "value_heads": 2, "key_dim": 4, "value_dim": 4}),
+    ("GatedDeltaNet", "attention", PLAIN_DELTA, {"conv": 2}),
+    ("LinearAttention", "attention", LINEAR, {"heads": 4, "key_dim": 4, "value_dim": 4, "gate": "lightning"}),
+    ("LinearAttention", "attention", LINEAR, {"activation": "silu", "norm": "none", "output_gate": "true"}),
+    ("LinearAttention", "attention", LINEAR[:-1] + ", gate: gla}", {"rank": 4, "tau": 4}),
+    ("LinearAttention", "attention", LINEAR[:-1] + ", gate: hgrn2}", {"floor": 0.5}),
+    ("Branch", "attention.branches.0", BRANCHES, {"input_scale": 2, "output_scale": 2}),
+    ("Rope", "position", "{kind: rope, theta: 100}", {"fraction": 0.5}),
+    ("LinearScaling", "position.scaling", "{kind: linear, factor: 2}", {"factor": 4}),
+    ("Yarn", "position.scaling", YARN, {"factor": 8, "original": 256, "beta_fast": 4, "beta_slow": 0.1}),
+    ("Yarn", "position.scaling", YARN, {"temperature": 2, "truncate": "false"}),
+    ("Llama3Scaling", "position.scaling", LLAMA3, {"factor": 8, "original": 256}),
+    ("Llama3Scaling", "position.scaling", LLAMA3, {"low_frequency": 2, "high_frequency": 8}),
+    ("DualChunk", "position.scaling", "{kind: dual_chunk, chunk: 32, local: 8}", {"chunk": 16, "local": 4}),
+    ("DualChunk", "position.scaling", "{kind: dual_chunk, chunk: 32, local: 8, original: 64}", {"original": 48}),
+    ("Learned", "position", "{kind: learned, length: 64}", {"length": 128}),
+    ("SwiGLU", "feedforward", "", {"bias": "true", "gate_scale": 2, "output_scale": 2}),
+    ("GeGLU", "feedforward", "{kind: geglu, width: 64}", {"width": 32, "bias": "true", "gate_scale": 2}),
+    ("GeGLU", "feedforward", "{kind: geglu, width: 64}", {"output_scale": 2}),
+    ("ReLU2", "feedforward", "{kind: relu2, width: 64}", {"width": 32, "bias": "true"}),
+    ("MixtureOfExperts", "feedforward", PLAIN_MOE, {"experts": 8, "top_k": 1, "width": 8, "shared_width": 8}),
+    ("MixtureOfExperts", "feedforward", PLAIN_MOE, {"score": "sigmoid", "normalize": "false", "scale": 2}),
+    ("MixtureOfExperts", "feedforward", PLAIN_MOE, {"activation": "relu2", "bias": "true", "z_loss": 1}),
+    ("MixtureOfExperts", "feedforward", PLAIN_MOE[:-1] + ", shared_width: 8}", {"shared_gate": "true"}),
+    ("MixtureOfExperts", "feedforward", PLAIN_MOE[:-1] + ", groups_kept: 1}", {"groups": 2}),
+    ("MixtureOfExperts", "feedforward", PLAIN_MOE[:-1] + ", groups: 2}", {"groups_kept": 2}),
+    ("BalanceLoss", "feedforward.balance", "{kind: loss}", {"weight": 1, "scope": "local"}),
+    ("BalanceBias", "feedforward.balance", "{kind: bias}", {"rate": 1}),
+    ("Norm", "norm", "", {"eps": 0.1, "placement": "post", "zero_centered": "true"}),
+    ("Model", "", "", {"embedding_scale": 2, "residual_scale": 2, "logit_scale": 2, "logit_softcap": 0.1, "z_loss": 1}),
+    ("MultiToken", "multi_token", "{depth: 1}", {"depth": 2, "weight": 1}),
+    ("NormalInit", "init", "{kind: normal}", {"std": 0.1}),
+    ("TruncatedInit", "init", "{kind: truncated}", {"std": 0.1}),
+    ("ScaledInit", "init", "{kind: scaled}", {"std": 0.1}),
+    ("MuPInit", "init", "{kind: mup, base_hidden: 16}", {"std": 0.1, "base_hidden": 64}),
+)
+FIRST = {
+    "BalanceLoss": (f"model.feedforward={PLAIN_MOE}",),
+    "BalanceBias": (f"model.feedforward={PLAIN_MOE}",),
+    **dict.fromkeys(("LinearScaling", "Yarn", "Llama3Scaling", "DualChunk"), ("model.position={kind: rope, theta: 100}",)),
+}
+
+
+def _changes_of_parts() -> Iterator[tuple[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]]]:
+    """`PARTS` as lines of `CHANGES`: with its base in place, each field takes its other value."""
+    for name, at, base, values in PARTS:
+        usual = (*FIRST.get(name, ()), *([f"model.{at.removesuffix('.branches.0')}={base}"] if base else []))
+        observer = logits if name == "DualChunk" else few_losses
+        for field, value in values.items():
+            changed = f"model.{at}.{field}={value}" if at else f"model.{field}={value}"
+            yield f"{name}.{field}", (observer, usual, (*usual, changed))
+
+
+WARM = {
+    "attention": "{qk_norm: head}",
+    "position": "{theta: 5}",
+    "feedforward": "{gate_scale: 2}",
+    "norm": "{eps: 0.1}",
+    "embedding_scale": 2,
+    "residual_scale": 2,
+    "logit_scale": 2,
+    "logit_softcap": 0.1,
+    "z_loss": 1,
+    "load": "HERE/ANOTHER",
+}
+CHANGES |= dict(_changes_of_parts())
+CHANGES |= {f"WarmStart.{field}": (warm, (), (f"model.{field}={value}",)) for field, value in WARM.items()}
+
 ELSEWHERE = {
+    "Model.load": "tests/marathon/test_warm_start.py: a whole section that starts from a checkpoint",
+    "Model.source": "tests/marathon/test_warm_start.py: a checkpoint that has changed is refused",
+    "Mamba2.chunk": "tests/model/test_mamba2.py: changes speed and memory, and by design no result",
+    "GatedDeltaNet.chunk": "tests/model/test_deltanet.py: changes speed and memory, and by design no result",
+    "LinearAttention.chunk": "tests/model/test_linear_attention.py: changes speed and memory, and by design no result",
     "Hub.revision": "tests/corpus/test_hub.py: handed to the hub, which only a network can answer",
     "Hub.streaming": "tests/corpus/test_hub.py: the same documents, read as they come or downloaded first",
     "Infra.micro_batch": "tests/train/test_step.py: changes memory and speed, and by design no loss",

@@ -1,9 +1,9 @@
-"""`smelt recipe`: check, show and compare recipes, and their JSON Schema for editors."""
+"""`smelt recipe`: check, cost, show and compare recipes, and their JSON Schema for editors."""
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,24 @@ def check(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False
         f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in facts.items()
     )
     answer(as_json, {"ok": True, **facts}, f"ok: {words}")
+
+
+@app.command()
+def cost(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    vocab: Annotated[int | None, typer.Option(help="Size of the vocabulary, where the recipe has no tokenizer.")] = None,
+    sequence: Annotated[int | None, typer.Option(help="Tokens a row, instead of the longest trained on.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count a model's parameters, FLOPs and cache bytes from its recipe alone.
+
+    Example: smelt recipe cost recipes/architectures/deepseek-v3.yaml --vocab 129280
+    """
+    from smelt.lifecycle.cost import recipe_cost
+
+    facts = recipe_cost(load(recipe, overrides), vocab, sequence)
+    answer(as_json, facts, _cost_table(facts))
 
 
 @app.command()
@@ -72,12 +90,30 @@ def schema() -> None:
 
 def _facts(recipe: "Recipe") -> dict[str, str | int]:
     from smelt.recipe.account import parameters
+    from smelt.recipe.sections.model import Model
 
     facts: dict[str, str | int] = {"name": recipe.name, "sources": len(recipe.sources)}
     trained = recipe.tokenizer.train if recipe.tokenizer else None
-    if recipe.model and trained:
+    if isinstance(recipe.model, Model) and trained:
         facts["parameters"] = parameters(recipe.model, -(-trained.vocab // 128) * 128)["total"]
     if recipe.train:
         facts["steps"] = recipe.train.total_steps
         facts["tokens"] = recipe.train.total_steps * recipe.train.batch_tokens
     return facts
+
+
+def _cost_table(facts: dict[str, Any]) -> str:
+    from smelt.report.units import count
+
+    parts, at = facts["parameters"], f"at {facts['sequence']:,} tokens"
+    rows = [(f"parameters, {name.replace('_', ' ')}", f"{value:,}") for name, value in parts.items() if value]
+    rows.append((f"forward FLOPs a token, {at}", count(facts["forward_flops_per_token"])))
+    rows.append((f"training FLOPs a token, {at}", count(facts["training_flops_per_token"])))
+    rows.append((f"cache of a row, {at}", f"{facts['cache_bytes'] / 2**20:,.1f} MiB"))
+    for experts in facts.get("experts", ()):
+        words = f"sparsity {experts['sparsity']:.1f}, granularity {experts['granularity']:.2f}"
+        rows.append((f"{experts['experts']} experts", words))
+    if "training_flops" in facts:
+        rows.append(("training FLOPs", f"{facts['training_flops']:.3g}"))
+    title = f"{facts['name']}: {count(parts['total'])} parameters, {count(parts['active'])} a token"
+    return "\n".join([f"{title} (vocabulary {facts['vocabulary']:,})", *(f"  {name:40} {it}" for name, it in rows)])

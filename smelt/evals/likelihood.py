@@ -1,11 +1,11 @@
 """Log-probabilities of continuations, in batches sorted by length; only the continuations' tokens meet the head."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 
 from smelt.model.decoder import Decoder
+from smelt.model.evaluating import evaluating
 from smelt.model.loss import IGNORED
 from smelt.tokenizer.tokenizer import Tokenizer
 
@@ -45,18 +45,6 @@ def length_batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterat
         rows = max(1, tokens // max(1, lengths[order[0]]))
         yield order[:rows]
         order = order[rows:]
-
-
-@contextmanager
-def evaluating(model: Decoder) -> Iterator[None]:
-    """A block with the model in evaluation mode and no gradients; the mode it had comes back."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
 
 
 def next_token_losses(model: Decoder, pad: int, rows: Sequence[tuple[list[int], int]]) -> list[torch.Tensor]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from smelt.errors import InputError
-from smelt.evals.likelihood import encode_pair, evaluating, log_probabilities
+from smelt.evals.likelihood import encode_pair, log_probabilities
 from smelt.evals.task import NEXT_ITEM, Item, Render, Task, share
 from smelt.evals.tasks import find_tasks
 from smelt.model.decoder import Decoder
+from smelt.model.evaluating import evaluating
 from smelt.model.generate import generate
 from smelt.model.load import load_model
 from smelt.tokenizer.tokenizer import Tokenizer, load_tokenizer

@@ -15,8 +15,9 @@ from smelt.dataset.build import DOCUMENTS
 from smelt.dataset.shards import Shards
 from smelt.errors import InputError
 from smelt.evals.bigram import Bigram, fit
-from smelt.evals.likelihood import evaluating, length_batches, next_token_losses
+from smelt.evals.likelihood import length_batches, next_token_losses
 from smelt.model.decoder import Decoder
+from smelt.model.evaluating import evaluating
 from smelt.tokenizer.tokenizer import Tokenizer
 
 _BIGRAM_TOKENS = 50_000_000

@@ -12,6 +12,7 @@ from smelt.lifecycle.artifacts import Artifacts, prepare
 from smelt.lifecycle.steps import Steps
 from smelt.marathon.evaluate import Evaluation
 from smelt.marathon.run import data_fingerprint, train_run
+from smelt.model.warm import resolved
 from smelt.recipe.load import load_recipe
 from smelt.recipe.schema import Recipe
 from smelt.train.checkpoints import checkpoint_path
@@ -28,6 +29,7 @@ def pretrain(
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Train the recipe's model in `runs/NAME`; raises Stopped when asked to stop before the last step."""
+    recipe = resolved(recipe)
     model, train = recipe.section("model"), recipe.section("train")
     run = project / "runs" / recipe.name
     ready = prepare(recipe, project, steps.shared)

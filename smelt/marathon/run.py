@@ -13,10 +13,13 @@ from smelt.files import fingerprint, read_json, write_json, write_text
 from smelt.marathon.environment import environment
 from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
+from smelt.model.warm import resolved, warm_decoder
+from smelt.model.weights import read_description
 from smelt.optim.optimizers import build_optimizer
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.load import load_recipe
 from smelt.recipe.schema import Recipe
+from smelt.recipe.sections.model import Model
 from smelt.tokenizer.tokenizer import Tokenizer
 from smelt.train.checkpoints import Progress, load_checkpoint, newest_whole
 from smelt.train.loop import Hook, Training, run_loop
@@ -51,9 +54,10 @@ def train_run(
     """
     device = resolve_device(recipe.infra)
     data = data_fingerprint(tokenizer, sources)
-    wanted = _freeze(recipe, run, device)
+    wanted = _freeze(resolved(recipe), run, device)
     newest = _newest(run, wanted, data, resume, say)
-    training = _assemble(wanted, run, tokenizer, sources, device, data)
+    model, changes = _model(wanted, tokenizer, device, newest)
+    training = _assemble(wanted, run, model.to(device), tokenizer, sources, device, data)
     if newest is not None:
         training.at = load_checkpoint(newest, training.model, training.optimizer)
         say(f"resuming from {newest}")
@@ -66,6 +70,10 @@ def train_run(
     for record in ("metrics.jsonl", "events.jsonl"):
         repair(run / record)
     event(run, "start" if newest is None else "resume", step=training.at.step)
+    if model.config.load is not None and newest is None:
+        event(run, "warm_start", step=0, load=model.config.load, source=model.config.source, changes=changes)
+        for change in [f"starting from {model.config.load}", *changes]:
+            say(change)
     done = run_loop(training, hooks)
     event(run, "done" if done else "stop", step=training.at.step)
     return Outcome(run, training.at.step, done)
@@ -114,18 +122,36 @@ def _newest(run: Path, wanted: Recipe, data: str, resume: bool, say: Callable[[s
     return newest
 
 
-def _assemble(
-    recipe: Recipe, run: Path, tokenizer: Tokenizer, sources: Mapping[str, Shards], device: torch.device, data: str
-) -> Training:
-    train = recipe.section("train")
-    model = Decoder(recipe.section("model"), tokenizer.padded, dtype=resolve_dtype(train, device))
+def _model(
+    recipe: Recipe, tokenizer: Tokenizer, device: torch.device, newest: Path | None
+) -> tuple[Decoder, list[str]]:
+    """The model at its start, and how it differs from the checkpoint it starts from; to go on from `newest`, only its
+    shape counts."""
+    config: Model = recipe.section("model")
+    dtype = resolve_dtype(recipe.section("train"), device)
+    if newest is not None:
+        return Decoder(config, read_description(newest).vocab, dtype), []
+    if config.load is not None:
+        return warm_decoder(config, tokenizer, dtype, recipe.seed)
+    model = Decoder(config, tokenizer.padded, dtype)
     initialise(model, recipe.seed)
-    model.to(device)
+    return model, []
+
+
+def _assemble(
+    recipe: Recipe,
+    run: Path,
+    model: Decoder,
+    tokenizer: Tokenizer,
+    sources: Mapping[str, Shards],
+    device: torch.device,
+    data: str,
+) -> Training:
     return Training(
         recipe=recipe,
         run=run,
         model=model,
-        optimizer=build_optimizer(model, train.optimizer),
+        optimizer=build_optimizer(model, recipe.section("train").optimizer),
         tokenizer=tokenizer,
         batches=BatchSource(recipe, dict(sources), tokenizer.eos),
         device=device,

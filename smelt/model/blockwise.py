@@ -1,81 +1,107 @@
-"""Causal attention for short rows on CPU, as batched products over blocks of queries.
+"""Attention over rows that are one document each, block by block: the maths of the engine for CPUs.
 
-For rows up to `LONGEST` tokens it takes half to two thirds of the time of PyTorch's CPU kernel, forward and backward:
-a block of queries multiplies only the keys up to its end, the query heads of a group share one product, and the
-probabilities are kept for the backward pass (about seq / 2 floats a token and head) instead of computed again.
+The softmax is taken in float32 at least. Backward reads the probabilities that forward kept, or computes them again;
+then no more than a block of them is ever in memory.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-BLOCK = 32  # queries
-LONGEST = 512
+from smelt.model.blocks import Block, blocks
+from smelt.model.scope import Scope
 
 
-class Blockwise(torch.autograd.Function):
-    """softmax(q k^T / sqrt(head_dim)) v over the keys not after the query.
+class Tape:
+    """Room for the probabilities of all blocks, one after the other, in the order in which blocks are visited."""
 
-    Inside, q and whatever has its shape is `[rows, group, seq, head_dim]` and k, v `[rows, seq, head_dim]`, where rows
-    are batch * kv_heads and group is heads / kv_heads.
+    def __init__(self, flat: Tensor) -> None:
+        self.flat, self.place = flat, 0
+
+    def next(self, like: Tensor) -> Tensor:
+        """Where the next probabilities are, in the shape of `like`."""
+        first, self.place = self.place, self.place + like.numel()
+        return self.flat[first : self.place].view(like.shape)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Documents of one length as rows, one for each document and key-value head.
+
+    q is `[rows, group, seq, key_dim]`, the query heads that read one key-value head being a group; k is
+    `[rows, seq, key_dim]`, v `[rows, seq, value_dim]`. `slopes`, `[rows, group]`, are ALiBi's. `scope` has no chunk.
     """
 
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        ctx.shape = q.shape[0], k.shape[2]
-        scaled = _inward(q, k.shape[2]).mul_(q.shape[-1] ** -0.5)
-        keys, values = _inward(k, k.shape[2]).squeeze(1), _inward(v, k.shape[2]).squeeze(1)
-        out = torch.empty_like(scaled)
-        kept = []
-        for first, end in _blocks(q.shape[1]):
-            scores = _stack(scaled, first, end) @ keys[:, :end].transpose(1, 2)
-            triangle = torch.full((end - first, end - first), -torch.inf).triu_(1)
-            scores.unflatten(1, (-1, end - first))[..., first:].add_(triangle)
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    scope: Scope
+    slopes: Tensor | None = None
+
+    def forward(self, sinks: Tensor | None, tape: Tape | None) -> tuple[Tensor, Tensor | None]:
+        """softmax(scores) v, `[rows, group, seq, value_dim]`; the tape gets the probabilities.
+
+        With `sinks`, logits `[rows, group]`, also what each query gives to its sink, float32 `[rows, group, seq, 1]`.
+        """
+        out = self.q.new_empty(*self.q.shape[:3], self.v.shape[-1])
+        share = None if sinks is None else sinks.new_empty(*self.q.shape[:3], 1)
+        wide = _wide(self.q), _wide(self.k)
+        for block in blocks(self.q, self.scope):
+            scores, _ = self._scores(block, *wide)
             probabilities = scores.softmax(-1)
-            out[:, :, first:end] = (probabilities @ values[:, :end]).unflatten(1, (-1, end - first))
-            kept.append(probabilities)
-        ctx.save_for_backward(scaled, keys, values, out, *kept)
-        return _outward(out, *ctx.shape)
+            if sinks is not None and share is not None:
+                logits = sinks[block.rows].repeat_interleave(block.size, 1)[..., None]
+                given = (logits - scores.logsumexp(-1, keepdim=True)).sigmoid()  # [rows, queries, 1]
+                probabilities.mul_(1 - given)
+                block.put(share, given)
+            if tape is not None:
+                probabilities = tape.next(scores).copy_(probabilities)
+            block.put(out, probabilities.to(self.v.dtype) @ block.keys(self.v))
+        return out, share
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        scaled, keys, values, out, *kept = ctx.saved_tensors
-        grad = _inward(grad, ctx.shape[1])
-        inner = (grad * out).sum(-1, keepdim=True)  # [rows, group, seq, 1]
-        grad_q, grad_k, grad_v = torch.empty_like(scaled), torch.zeros_like(keys), torch.zeros_like(values)
-        for (first, end), probabilities in zip(_blocks(scaled.shape[2]), kept, strict=True):
-            block = _stack(grad, first, end)
-            grad_v[:, :end] += probabilities.transpose(1, 2) @ block
-            grad_scores = (block @ values[:, :end].transpose(1, 2)).sub_(_stack(inner, first, end)).mul_(probabilities)
-            grad_q[:, :, first:end] = (grad_scores @ keys[:, :end]).unflatten(1, (-1, end - first))
-            grad_k[:, :end] += grad_scores.transpose(1, 2) @ _stack(scaled, first, end)
-        grad_q.mul_(scaled.shape[-1] ** -0.5)
-        return (
-            _outward(grad_q, *ctx.shape),
-            _outward(grad_k[:, None], *ctx.shape),
-            _outward(grad_v[:, None], *ctx.shape),
-        )
+    def backward(
+        self, grad: Tensor, inner: Tensor, share: Tensor | None, tape: Tape | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of q, k and v from `grad`, that of `out`, and `inner` `[rows, group, seq, 1]`, sum of grad * out."""
+        grad_q = torch.empty_like(self.q)
+        grad_k, grad_v = _wide(torch.zeros_like(self.k)), _wide(torch.zeros_like(self.v))
+        wide = (_wide(self.q), _wide(self.k)) if tape is None else None
+        for block in blocks(self.q, self.scope):
+            upstream, slope = block.queries(grad), None
+            grad_scores = upstream @ block.keys(self.v).transpose(1, 2)
+            if tape is not None:
+                probabilities = tape.next(grad_scores)
+            else:
+                scores, slope = self._scores(block, *wide)
+                probabilities = scores.softmax(-1)
+                if share is not None:
+                    probabilities.mul_(1 - block.queries(share))
+                probabilities = probabilities.to(self.v.dtype)
+            block.add(grad_v, probabilities.transpose(1, 2) @ upstream)
+            grad_scores.sub_(block.queries(inner)).mul_(probabilities)
+            if slope is not None:
+                grad_scores.mul_(slope)
+            block.put(grad_q, grad_scores @ block.keys(self.k))
+            block.add(grad_k, grad_scores.transpose(1, 2) @ block.queries(self.q))
+        scale = self.scope.scale
+        return grad_q.mul_(scale), grad_k.mul_(scale).to(self.k.dtype), grad_v.to(self.v.dtype)
+
+    def _scores(self, block: Block, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weighed and masked scores `[rows, queries, keys]`, and the derivative of the cap at each, if there is one."""
+        keys, slope = block.keys(k).transpose(1, 2), None
+        scores = torch.baddbmm(q.new_empty(()), block.queries(q), keys, beta=0, alpha=self.scope.scale)
+        if self.scope.softcap is not None:
+            scores.div_(self.scope.softcap).tanh_()
+            slope = 1 - scores.square()
+            scores.mul_(self.scope.softcap)
+        heads = scores.unflatten(1, (-1, block.size))  # [rows, group, queries, keys]
+        if self.slopes is not None:
+            heads.sub_(self.slopes[block.rows, :, None, None] * block.distances())
+        block.hide(heads, self.scope)
+        return scores, slope
 
 
-def _blocks(sequence: int) -> list[tuple[int, int]]:
-    return [(first, min(first + BLOCK, sequence)) for first in range(0, sequence, BLOCK)]
-
-
-def _stack(x: Tensor, first: int, end: int) -> Tensor:
-    """Queries `first` to `end` of all heads of a group under each other: `[rows, group * (end - first), channels]`."""
-    return x[:, :, first:end].flatten(1, 2)
-
-
-def _inward(x: Tensor, kv_heads: int) -> Tensor:
-    """`[batch, seq, heads, head_dim]` -> a copy `[batch * kv_heads, heads / kv_heads, seq, head_dim]`."""
-    return (
-        x.unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1).clone(memory_format=torch.contiguous_format)
-    )
-
-
-def _outward(x: Tensor, batch: int, kv_heads: int) -> Tensor:
-    """The way back from `_inward`, as a view."""
-    return x.unflatten(0, (batch, kv_heads)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+def _wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -1,14 +1,16 @@
 """What all layers of one forward pass share: positions, documents, rotations, masks. Each is made once."""
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from smelt.errors import InputError
 from smelt.model.masks import Engine, Scope, engine
-from smelt.model.positions import Rotation, positions, rotation
-from smelt.recipe.parts.position import Rope
+from smelt.model.positions import Rotary, Rotation, positions, rotation
+
+Made = TypeVar("Made")
 
 
 class Context:
@@ -25,22 +27,34 @@ class Context:
         self.position = positions(starts, cached, self.new, tokens.device)
         self._made: dict[Hashable, Any] = {}
 
-    def rotation(self, part: Rope, channels: int) -> Rotation:
-        """Cosines and sines for the first `channels` channels of a head, which all turn."""
-        key = (part, channels)
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returns, made the first time that `key` is asked for."""
         if key not in self._made:
-            self._made[key] = rotation(self.position, part, channels)
-        made: Rotation = self._made[key]
+            self._made[key] = make()
+        made: Made = self._made[key]
         return made
+
+    def rotation(self, rotary: Rotary) -> Rotation:
+        """Cosines and sines for `rotate`."""
+        return self.once(rotary.name, lambda: rotation(self.position, rotary.part, rotary.channels))
 
     def engine(self, scope: Scope) -> Engine:
         """Attention of the new tokens among themselves, for a row that has nothing cached."""
-        if scope not in self._made:
-            self._made[scope] = engine(self.starts, self.device, scope)
-        made: Engine = self._made[scope]
-        return made
+        return self.once(scope, lambda: engine(self.starts, self.device, scope))
 
     @property
     def index(self) -> Tensor:
         """Row positions of the new tokens, int64 `[new]`."""
         return torch.arange(self.cached, self.cached + self.new, device=self.device)
+
+    def position_within(self, length: int) -> Tensor:
+        """`position`; InputError when a document has more than the `length` tokens that a table of positions serves."""
+        row = self.cached + self.new
+        if row > length:  # else no document can be longer, and no value need be read
+            longest = row if self.starts is None else int(self.position.max()) + 1
+            if longest > length:
+                raise InputError(
+                    f"a document of {longest} tokens is longer than model.position.length ({length}), "
+                    "the table of learned positions; shorten it, or train a longer table"
+                )
+        return self.position

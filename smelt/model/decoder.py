@@ -8,7 +8,9 @@ from smelt.model.auxiliary import with_gradient_of
 from smelt.model.cache import Cache, LayerCache
 from smelt.model.context import Context
 from smelt.model.linear import Linear
-from smelt.model.loss import token_loss
+from smelt.model.loss import loss_and_log_z, token_loss
+from smelt.model.measures import TokenMeans
+from smelt.model.multi_token import MultiToken
 from smelt.model.norm import RMSNorm
 from smelt.model.parts import FEEDFORWARDS, MIXERS, build
 from smelt.recipe.parts.norm import Norm
@@ -79,6 +81,12 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
         self.norm = RMSNorm(config.hidden, config.norm.eps, config.norm.zero_centered)
         self.head = None if config.tie_embeddings else Linear(config.hidden, vocab)
+        self.multi_token = None
+        if config.multi_token is not None:
+            further = (Layer(config, config.layers - 1) for _ in range(config.multi_token.depth))
+            self.multi_token = MultiToken(config, further)
+        kept = {"log_z_abs": True, "z_loss": config.z_loss > 0, "multi_token_loss": config.multi_token is not None}
+        self.means = TokenMeans(*(name for name in kept if kept[name]))
 
     def forward(
         self, tokens: Tensor, starts: Tensor | None = None, targets: Tensor | None = None, cache: Cache | None = None
@@ -90,20 +98,23 @@ class Decoder(nn.Module):
         new ones only, and positions go on from the cached tokens. In training the gradient is that of the loss and the
         auxiliary losses together; the value returned is the loss alone.
         """
-        hidden, extra = self._run(tokens, starts, cache)
+        context = Context(tokens, starts, cache.length if cache is not None else 0)
+        hidden, extra = self._run(tokens, context, cache)
         if targets is None:
             return self.logits(hidden)
         losses = self.losses(hidden, targets)
+        if self.training and self.multi_token is not None:
+            further = self.multi_token(hidden, tokens, targets, context, self._embedded, self._further_losses)
+            extra = further if extra is None else extra + further
         if self.training and extra is not None:
             losses = with_gradient_of(losses, extra * (targets >= 0))
         return losses
 
     def states(self, tokens: Tensor, starts: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Hidden states after the last norm, `[batch, seq, hidden]` in `dtype`; arguments as for `forward`."""
-        return self._run(tokens, starts, cache)[0]
+        return self._run(tokens, Context(tokens, starts, cache.length if cache is not None else 0), cache)[0]
 
-    def _run(self, tokens: Tensor, starts: Tensor | None, cache: Cache | None) -> tuple[Tensor, Tensor | None]:
-        context = Context(tokens, starts, cache.length if cache is not None else 0)
+    def _run(self, tokens: Tensor, context: Context, cache: Cache | None) -> tuple[Tensor, Tensor | None]:
         x = self.embed(tokens, context)
         total: Tensor | None = None
         for index, layer in enumerate(self.layers):
@@ -115,25 +126,44 @@ class Decoder(nn.Module):
 
     def embed(self, tokens: Tensor, context: Context) -> Tensor:
         """What the first layer reads, `[batch, seq, hidden]` in `dtype`."""
-        x = F.embedding(tokens, self.embedding.weight)
-        if self.config.embedding_scale != 1:
-            x = x * self.config.embedding_scale
+        x = self._embedded(tokens)
         if self.positions is not None:
-            x = x + F.embedding(context.position, self.positions.weight)
+            x = x + F.embedding(context.position_within(self.config.position.length), self.positions.weight)
         return x.to(self.dtype)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        x = F.embedding(tokens, self.embedding.weight)
+        return x if self.config.embedding_scale == 1 else x * self.config.embedding_scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits `[..., vocab]` of hidden states, the product computed in their dtype."""
         logits = F.linear(hidden, self.head_weight.to(hidden.dtype)).float()
-        if self.config.logit_scale != 1:
-            logits = logits * self.config.logit_scale
+        if self.config.logit_multiplier != 1:
+            logits = logits * self.config.logit_multiplier
         if self.config.logit_softcap is not None:
             logits = (logits / self.config.logit_softcap).tanh() * self.config.logit_softcap
         return logits
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each token, float32 `[batch, seq]`, from its hidden state; `targets` as for `forward`."""
-        return token_loss(hidden, self.head_weight, targets)
+        """The loss of each token, float32 `[batch, seq]`, from its hidden state; `targets` as for `forward`.
+
+        In training its gradient is that of loss + z_loss * log_z ** 2, and `means` takes note of log_z.
+        """
+        config, z_loss = self.config, self.config.z_loss if self.training else 0.0
+        losses, log_z = loss_and_log_z(
+            hidden, self.head_weight, targets, config.logit_multiplier, config.logit_softcap, z_loss
+        )
+        if self.training:
+            self.means.add("log_z_abs", log_z.abs(), targets >= 0)
+            if z_loss:
+                self.means.add("z_loss", z_loss * log_z.square(), targets >= 0)
+        return losses
+
+    def _further_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        config = self.config
+        losses = token_loss(hidden, self.head_weight, targets, config.logit_multiplier, config.logit_softcap)
+        self.means.add("multi_token_loss", losses, targets >= 0)
+        return losses
 
     @property
     def head_weight(self) -> Tensor:

@@ -1,16 +1,19 @@
 """Prompts in, continuations out: batches of different lengths, decoded with a cache."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from smelt.errors import InputError
 from smelt.model.cache import Cache
 from smelt.model.decoder import Decoder
 from smelt.model.draws import uniform
+from smelt.model.evaluating import evaluating
 from smelt.model.sampling import choose
+from smelt.recipe.parts.position import Learned
 from smelt.tokenizer.tokenizer import Tokenizer
 
 ROWS = 64  # prompts decoded together
@@ -54,7 +57,6 @@ def generate_ids(
     return continue_ids(model, ids, stops, forbidden, max_tokens, temperature, top_p, seed)
 
 
-@torch.no_grad()
 def continue_ids(
     model: Decoder,
     prompts: Sequence[list[int]],
@@ -67,27 +69,36 @@ def continue_ids(
 ) -> list[list[int]]:
     """`generate_ids` without a tokenizer; `forbidden`, boolean `[vocab]`, marks ids that are never produced.
 
-    Prompts of like length are decoded together. The draws of prompt i depend on the seed and i alone.
+    Prompts of like length are decoded together. The draws of prompt i depend on the seed and i alone. The model decodes
+    in evaluation mode, and has its own mode back afterwards.
     """
-    _check(prompts, model.vocab, max_tokens, temperature, top_p)
+    _check(prompts, model, max_tokens, temperature, top_p)
     forbidden = forbidden.to(model.embedding.weight.device)
     out: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    for first in range(0, len(order), ROWS):
-        rows = order[first : first + ROWS]
-        draws = np.stack([uniform(f"sample.{row}", seed, 0, max_tokens) for row in rows])
-        batch = _Batch(model, [prompts[row] for row in rows], max_tokens)
-        for step in range(max_tokens):
-            logits = batch.logits.masked_fill(forbidden, -torch.inf)
-            uniforms = torch.from_numpy(draws[batch.rows, step]).to(logits.device)
-            chosen = choose(logits, temperature, top_p, uniforms)
-            going = [place for place, id in enumerate(chosen.tolist()) if id not in stops]
-            for place in going:
-                out[rows[batch.rows[place]]].append(int(chosen[place]))
-            if not going or step + 1 == max_tokens:
-                break
-            batch.advance(chosen, going)
+    with evaluating(model):
+        for first in range(0, len(order), ROWS):
+            rows = order[first : first + ROWS]
+            draws = np.stack([uniform(f"sample.{row}", seed, 0, max_tokens) for row in rows])
+            batch = _Batch(model, [prompts[row] for row in rows], max_tokens)
+            for place, id in _decode(batch, draws, stops, forbidden, temperature, top_p):
+                out[rows[place]].append(id)
     return out
+
+
+def _decode(
+    batch: "_Batch", draws: NDArray[np.float64], stops: set[int], forbidden: Tensor, temperature: float, top_p: float
+) -> Iterator[tuple[int, int]]:
+    """Pairs (row, new id), a step at a time, until every row has stopped or the draws `[rows, steps]` are used up."""
+    for step in range(draws.shape[1]):
+        logits = batch.logits.masked_fill(forbidden, -torch.inf)
+        chosen = choose(logits, temperature, top_p, torch.from_numpy(draws[batch.rows, step]).to(logits.device))
+        ids = chosen.tolist()
+        going = [place for place, id in enumerate(ids) if id not in stops]
+        yield from ((batch.rows[place], ids[place]) for place in going)
+        if not going or step + 1 == draws.shape[1]:
+            return
+        batch.advance(chosen, going)
 
 
 class _Batch:
@@ -121,12 +132,18 @@ class _Batch:
         self.logits = self.model.logits(self.model.states(chosen[:, None], self.starts, self.cache)[:, -1])
 
 
-def _check(prompts: Sequence[list[int]], vocab: int, max_tokens: int, temperature: float, top_p: float) -> None:
+def _check(prompts: Sequence[list[int]], model: Decoder, max_tokens: int, temperature: float, top_p: float) -> None:
+    position, vocab = model.config.position, model.vocab
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise InputError(f"prompt {index} has no tokens; give it some text, or the end-of-text id to start from")
         if not 0 <= min(prompt) <= max(prompt) < vocab:
             raise InputError(f"prompt {index} has an id outside 0..{vocab - 1}; encode it with this model's tokenizer")
+        if isinstance(position, Learned) and len(prompt) + max_tokens > position.length:
+            raise InputError(
+                f"prompt {index} has {len(prompt)} tokens, which with max_tokens ({max_tokens}) exceed "
+                f"model.position.length ({position.length}), the table of learned positions; shorten one of them"
+            )
     if max_tokens < 1:
         raise InputError(f"max_tokens is {max_tokens}; give at least 1")
     if not 0 <= temperature < float("inf"):

@@ -10,12 +10,13 @@ from smelt.model.fills import constant
 class Linear(nn.Module):
     """`x @ weight.T + bias`, weight `[outputs, inputs]` float32. NaN until it is initialised or loaded.
 
-    `writes` says that the result is added to the residual stream, which scaled initialisation needs to know.
+    `writes` says that the result is added to the residual stream; a module lists such matrices in its own `writes`,
+    which scaled initialisation reads.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = False, writes: bool = False) -> None:
         super().__init__()
-        self.writes = writes
+        self.writes = ("weight",) if writes else ()
         self.weight = nn.Parameter(torch.full((outputs, inputs), torch.nan))
         self.bias = nn.Parameter(torch.full((outputs,), torch.nan)) if bias else None
         self.fills = {"bias": constant(0.0)}

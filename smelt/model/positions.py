@@ -1,11 +1,24 @@
 """Where a token stands: positions that restart with each document, and their rotary embedding (Su et al. 2021)."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from smelt.recipe.parts.position import Rope
+from smelt.recipe.parts.position import LinearScaling, Llama3Scaling, Rope, Yarn
 
 Rotation = tuple[Tensor, Tensor]
+
+
+class Rotary:
+    """Rotary embedding of the first `channels` channels of a head.
+
+    Layers that turn alike have the same `name`: torch.compile can look a string up, but not a recipe's part.
+    """
+
+    def __init__(self, part: Rope, channels: int) -> None:
+        self.part, self.channels = part, channels
+        self.name = f"{part!r} on {channels}"
 
 
 def positions(starts: Tensor | None, first: int, sequence: int, device: torch.device) -> Tensor:
@@ -15,15 +28,57 @@ def positions(starts: Tensor | None, first: int, sequence: int, device: torch.de
 
 
 def rotation(position: Tensor, part: Rope, channels: int) -> Rotation:
-    """Cosines and signed sines, each float32 `[batch, seq, 1, channels]`; pair i turns by position / theta^(2i / d)."""
-    exponents = torch.arange(0, channels, 2, device=position.device, dtype=torch.float32) / channels
-    angles = position[..., None, None].float() * (1.0 / part.theta**exponents)  # [batch, seq, 1, channels / 2]
+    """Cosines and signed sines of `position` `[batch, seq]` times the frequencies, float32 `[batch, seq, 1, channels]`.
+
+    Both are multiplied by YaRN's temperature, which so reaches every product of a query and a key twice.
+    """
+    angles = position[..., None, None].float() * frequencies(part, channels, position.device)
     cosines, sines = angles.cos(), angles.sin()
+    if isinstance(part.scaling, Yarn):
+        cosines, sines = cosines * part.scaling.heat, sines * part.scaling.heat
     return torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn each pair (channel i, channel i + head_dim / 2) of `x` `[batch, seq, heads, head_dim]` by its angle."""
+    """Turn each pair (i, i + channels / 2) of the first `channels` channels of `x` `[batch, seq, heads, head_dim]`."""
     cosines, sines = rotation
-    return (x * cosines + x.roll(x.shape[-1] // 2, -1) * sines).to(x.dtype)
+    channels = cosines.shape[-1]
+    turning = x[..., :channels]
+    turned = (turning * cosines + turning.roll(channels // 2, -1) * sines).to(x.dtype)
+    return turned if channels == x.shape[-1] else torch.cat((turned, x[..., channels:]), -1)
 
+
+def frequencies(part: Rope, channels: int, device: torch.device) -> Tensor:
+    """Radians a position by which each pair turns, float32 `[channels / 2]`: theta^(-2i / channels), scaled."""
+    exponents = torch.arange(0, channels, 2, device=device, dtype=torch.float32) / channels
+    plain = 1.0 / part.theta**exponents
+    scaling = part.scaling
+    if isinstance(scaling, LinearScaling):
+        return plain / scaling.factor
+    if isinstance(scaling, Llama3Scaling):
+        return _llama3(plain, scaling)
+    if isinstance(scaling, Yarn):
+        return _yarn(plain, scaling, part.theta, channels)
+    return plain  # dual chunk attention moves positions, not frequencies
+
+
+def _llama3(plain: Tensor, scaling: Llama3Scaling) -> Tensor:
+    """Divided below `low_frequency` turns in `original` tokens, kept above `high_frequency`, mixed between."""
+    turns = scaling.original * plain / (2 * math.pi)
+    kept = ((turns - scaling.low_frequency) / (scaling.high_frequency - scaling.low_frequency)).clamp(0, 1)
+    return (1 - kept) * plain / scaling.factor + kept * plain
+
+
+def _yarn(plain: Tensor, scaling: Yarn, theta: float, channels: int) -> Tensor:
+    """Peng et al. 2023, section 3.2: a ramp from pairs that turn `beta_fast` times to those that turn `beta_slow`."""
+
+    def pair(turns: float) -> float:
+        return channels * math.log(scaling.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = pair(scaling.beta_fast), pair(scaling.beta_slow)
+    if scaling.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, channels - 1)
+    index = torch.arange(channels // 2, device=plain.device, dtype=torch.float32)
+    divided = ((index - first) / (last - first or 1e-3)).clamp(0, 1)
+    return plain / scaling.factor * divided + plain * (1 - divided)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from smelt.evals.likelihood import evaluating
 from smelt.model.decoder import Decoder
 from smelt.model.generate import generate
 from smelt.posttrain.template import Message, render, template_of
@@ -23,6 +22,5 @@ def answer(
     """
     template = template_of(tokenizer)
     prompts = [tokenizer.encode_chat(render(each, True, template)) for each in conversations]
-    with evaluating(model):
-        texts = generate(model, tokenizer, prompts, max_tokens, temperature, seed=seed)
+    texts = generate(model, tokenizer, prompts, max_tokens, temperature, seed=seed)
     return [text.strip() for text in texts]

@@ -34,7 +34,12 @@ class Change:
 
 def diff(a: Recipe, b: Recipe) -> list[Change]:
     """The keys whose resolved values differ, in the order of the recipe."""
-    before, after = _flat(a.model_dump(mode="json")), _flat(b.model_dump(mode="json"))
+    return differences(a.model_dump(mode="json"), b.model_dump(mode="json"))
+
+
+def differences(a: Any, b: Any) -> list[Change]:
+    """`diff` of plain data."""
+    before, after = _flat(a), _flat(b)
     keys = list(dict.fromkeys([*before, *after]))
     return [Change(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
 

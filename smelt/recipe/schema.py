@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from smelt.recipe.merge import put
+from smelt.recipe.mistakes import in_words, located
+from smelt.recipe.parts.position import check_training
 from smelt.recipe.sections.base import Section
 from smelt.recipe.sections.corpus import Corpus
 from smelt.recipe.sections.dataset import Dataset
 from smelt.recipe.sections.evals import Evals
 from smelt.recipe.sections.infra import Infra
-from smelt.recipe.sections.model import Model
+from smelt.recipe.sections.model import Model, ModelOrStart
 from smelt.recipe.sections.posttrain import Posttrain
 from smelt.recipe.sections.tokenizer import Tokenizer
 from smelt.recipe.sections.train import Train
@@ -23,7 +26,7 @@ class Recipe(Section):
     corpus: Corpus | None = None
     tokenizer: Tokenizer | None = None
     dataset: Dataset = Dataset()
-    model: Model | None = None
+    model: ModelOrStart | None = None
     train: Train | None = None
     evals: Evals = Evals()
     posttrain: Posttrain | None = None
@@ -51,7 +54,31 @@ class Recipe(Section):
                     f"dataset.span ({self.dataset.span}) must be a multiple of the sequence ({sequence}) of stage "
                     f"'{stage.name}', as windows are cut from spans"
                 )
+            if isinstance(self.model, Model):
+                self._check_model_at(index, self.train)
         return self
+
+    def _check_model_at(self, index: int, train: Train) -> None:
+        try:
+            model = self.model_at(index)
+        except ValidationError as error:
+            raise ValueError(f"train.stages.{index}.set: model.{in_words(error.errors()[0])}") from None
+        for layer in model.each_layer:
+            check_training(layer.position, train.sequence_of(index))
+
+    def model_at(self, stage: int) -> Model:
+        """The model section that stage `stage` trains: with all that the stages up to it have `set`."""
+        model: Model = self.section("model")
+        changes = [each for earlier in self.section("train").stages[: stage + 1] for each in earlier.set.items()]
+        if not changes:
+            return model
+        section = {"model": model.model_dump()}
+        for key, value in changes:
+            try:
+                put(section, key.split("."), value)
+            except IndexError:
+                raise located(("per_layer",), f"has no entry {key.split('.')[2]}") from None
+        return Model.model_validate(section["model"])
 
     @property
     def sources(self) -> tuple[str, ...]:

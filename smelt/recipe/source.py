@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from smelt.errors import InputError
+from smelt.recipe.merge import merge_kind
 
 Path_ = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -37,11 +38,6 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
     for override in overrides:
         _override(source, override)
     return source
-
-
-def merge_kind(old: Any, new: dict[str, Any]) -> bool:
-    """Whether mapping `new` merges into `old`: both mappings, and of the same `kind` where they state one."""
-    return isinstance(old, dict) and new.get("kind", old.get("kind")) == old.get("kind", new.get("kind"))
 
 
 def _include(source: Source, path: Path, parents: tuple[Path, ...]) -> None:

@@ -75,6 +75,11 @@ class Tokenizer:
         """The text of ids, special tokens left out or spelt; bytes that are not UTF-8 become U+FFFD."""
         return self._chat.decode(list(ids), skip_special_tokens=skip_special)
 
+    def vocabulary(self, special: bool = True) -> dict[str, int]:
+        """The id of every token as it is spelt in `tokenizer.json`, with or without the special ones."""
+        spelt: dict[str, int] = self._chat.get_vocab(with_added_tokens=special)
+        return spelt
+
     def __len__(self) -> int:
         """How many ids there are, special ones included."""
         return self._length
@@ -82,7 +87,7 @@ class Tokenizer:
     @property
     def padded(self) -> int:
         """`len` rounded up to a multiple of 128: the vocabulary of a model that uses this tokenizer."""
-        return -(-self._length // _MULTIPLE) * _MULTIPLE
+        return padded(self._length)
 
     @cached_property
     def hash(self) -> str:
@@ -97,6 +102,11 @@ class Tokenizer:
         write_text(folder / "tokenizer.json", self._json)
         write_json(folder / "tokenizer_config.json", config)
         write_json(folder / "special_tokens_map.json", roles)
+
+
+def padded(length: int) -> int:
+    """The vocabulary of a model for a tokenizer of `length` ids: rounded up to a multiple of 128."""
+    return -(-length // _MULTIPLE) * _MULTIPLE
 
 
 def load_tokenizer(path_or_id: str | Path) -> Tokenizer:

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from smelt.errors import InputError
 from smelt.files import MANIFEST, check_directory, read_json, whole_directory, write_json
 from smelt.model.decoder import Decoder
-from smelt.model.weights import WEIGHTS, save_weights
+from smelt.model.tensor_files import WEIGHTS
+from smelt.model.weights import save_weights
 from smelt.optim.optimizers import load_optimizer_tensors, optimizer_tensors
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.schema import Recipe

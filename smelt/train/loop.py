@@ -15,7 +15,9 @@ import torch
 
 from smelt.dataset.batches import BatchSource
 from smelt.errors import InputError
+from smelt.model.balance import metrics
 from smelt.model.decoder import Decoder
+from smelt.model.reconfigure import reconfigured
 from smelt.optim.schedules import learning_rate
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.train import Train
@@ -66,6 +68,7 @@ def run_loop(training: Training, hooks: Sequence[Hook] = ()) -> bool:
     began = time.perf_counter()
     stage = -1
     with _leave_cleanly(training.stop):
+        _follow(training)
         for hook in hooks:
             hook.started(training)
         waited = time.perf_counter()
@@ -73,6 +76,7 @@ def run_loop(training: Training, hooks: Sequence[Hook] = ()) -> bool:
             fetched = time.perf_counter()
             if train.stage_at(at.step)[0] != stage:
                 stage = train.stage_at(at.step)[0]
+                _follow(training)
                 event(training.run, "stage", step=at.step, stage=train.stages[stage].name)
             result = _step(training, batch)
             at.step, at.tokens = at.step + 1, at.tokens + batch.tokens.numel()
@@ -91,6 +95,13 @@ def run_loop(training: Training, hooks: Sequence[Hook] = ()) -> bool:
         for hook in hooks:
             hook.finished(training, done)
     return done
+
+
+def _follow(training: Training) -> None:
+    """Give the model what the stage of the next step sets."""
+    config = training.recipe.model_at(training.train.stage_at(training.at.step)[0])
+    if config != training.model.config:
+        training.model = reconfigured(training.model, config)
 
 
 def _step(training: Training, batch: Any) -> StepResult:
@@ -127,6 +138,8 @@ def _row(
         **{f"loss_{name}": sums[i] / counts[i] for i, name in enumerate(training.sources) if counts[i]},
         "grad_norm": result.grad_norm.item(),
         "lr": learning_rate(training.train, training.at.step - 1),
+        **{name: mean.item() for name, mean in result.means.items()},
+        **metrics(result.experts),
         "tokens_per_second": tokens / (now - waited),
         "step_seconds": now - waited,
         "data_seconds": fetched - waited,

@@ -1,23 +1,29 @@
 """One optimizer step: micro-batches whose gradients add up to exactly the whole batch's mean loss."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from smelt.dataset.batches import Batch
+from smelt.model.balance import LayerUse, after_step
+from smelt.model.measures import settled
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step leaves behind, on the device: `loss_sums` and `token_counts` by source, float64 [sources]."""
+    """What a step leaves behind, on the device: `loss_sums` and `token_counts` by source, float64 [sources]; `means` of
+    what else the model followed, over its tokens; `experts` for a model that has some."""
 
     loss_sums: Tensor
     token_counts: Tensor
     grad_norm: Tensor
     forward_backward_seconds: float
     optimizer_seconds: float
+    means: dict[str, Tensor]
+    experts: Sequence[LayerUse] = ()
 
 
 def train_step(
@@ -53,7 +59,9 @@ def train_step(
     backward_done = time.perf_counter()
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_factor"]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss_sums, token_counts, grad_norm, backward_done - start, time.perf_counter() - backward_done)
+    means, experts = settled(model), after_step(model)
+    end = time.perf_counter()
+    return StepResult(loss_sums, token_counts, grad_norm, backward_done - start, end - backward_done, means, experts)

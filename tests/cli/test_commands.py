@@ -8,7 +8,8 @@ import pytest
 
 
 def test_help_and_recipe_commands_import_no_torch(workshop) -> None:
-    for arguments in (["--help"], ["recipe", "check", "tiny.yaml"], ["train", "tiny.yaml", "model.hiden=3"]):
+    commands = (["--help"], *(["recipe", verb, "tiny.yaml"] for verb in ("check", "cost")))
+    for arguments in (*commands, ["train", "tiny.yaml", "model.hiden=3"]):
         code = (
             "import sys, smelt.cli.main as m\n"
             f"sys.argv = ['smelt', *{arguments!r}]\n"
@@ -23,7 +24,7 @@ def test_help_and_recipe_commands_import_no_torch(workshop) -> None:
     "command",
     [
         *["", "run", "train", "posttrain", "eval", "export", "import", "chat", "report"],
-        *["recipe check", "recipe show", "recipe diff", "recipe schema", "corpus build", "corpus inspect"],
+        *["recipe check", "recipe cost", "recipe show", "recipe diff", "recipe schema", "corpus build", "corpus inspect"],
         *["tokenizer train", "data build", "data inspect", "data trace"],
     ],
 )
@@ -43,6 +44,19 @@ def test_json_answers_are_one_object_on_stdout(workshop) -> None:
     built = workshop.smelt("data", "build", "tiny.yaml", "--json")
     assert json.loads(built.stdout)["sources"]["math"]["train"]["documents"] > 200
     assert "unchanged" in built.stderr
+
+
+def test_the_cost_of_a_recipe_in_words_and_in_json(workshop) -> None:
+    words = workshop.smelt("recipe", "cost", "tiny.yaml", "--sequence", "1024").stdout
+    facts = json.loads(workshop.smelt("recipe", "cost", "tiny.yaml", "--sequence", "1024", "--json").stdout)
+    total = facts["parameters"]["total"]
+    assert (facts["vocabulary"], facts["sequence"], facts["cache_bytes"]) == (512, 1024, 2 * 2 * 2 * 16 * 1024)
+    assert f"{total:,}" in words and "tiny: 35k parameters" in words
+    (workshop.project / "bare.yaml").write_text("base: tiny.yaml\ntokenizer: null\n")
+    without = workshop.smelt("recipe", "cost", "bare.yaml")
+    assert (without.returncode, "give --vocab N" in without.stderr) == (2, True)
+    given = workshop.smelt("recipe", "cost", "bare.yaml", "--vocab", "512", "--json").stdout
+    assert json.loads(given)["parameters"] == facts["parameters"]
 
 
 def test_recipe_diff_answers_no_differences_with_0_and_differences_with_1(workshop) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from smelt.evals.likelihood import encode_pair, evaluating, length_batches, log_probabilities
+from smelt.evals.likelihood import encode_pair, length_batches, log_probabilities
 from smelt.evals.run import answers, best_choice
 from smelt.evals.task import ask
 from smelt.evals.tasks import TASKS
 from smelt.model.decoder import Decoder
+from smelt.model.evaluating import evaluating
 from smelt.model.families import export_model
 from smelt.tokenizer.tokenizer import Tokenizer
 

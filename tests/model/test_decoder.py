@@ -6,14 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from small_models import VOCAB, decoder, section, starts_of, tokens
 
 from smelt.errors import InputError
 from smelt.model.cache import Cache
 from smelt.model.decoder import Decoder
-from smelt.model.init import draw, initialise
 from smelt.model.load import load_model
 from smelt.model.weights import save_weights
 from smelt.recipe.sections.model import Model
@@ -65,42 +62,6 @@ def test_losses_are_the_cross_entropy_of_the_logits() -> None:
     y[0, 3] = -100
     expected = F.cross_entropy(model(x, starts).flatten(0, 1), y.flatten(), reduction="none").view(2, 9)
     torch.testing.assert_close(model(x, starts=starts, targets=y), expected)
-
-
-def test_matrices_start_normal_with_the_given_deviation_and_norms_at_one() -> None:
-    """ARCH-18: sample deviation within 2 %."""
-    model = Decoder(section(hidden=256, feedforward={"width": 512}, init_std=0.006), 1024)
-    initialise(model, seed=3)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 1:
-            assert (parameter == 1).all(), name
-        else:
-            assert abs(parameter.std().item() / 0.006 - 1) < 0.02, name
-            assert abs(parameter.mean().item()) < 0.006 * 5 / parameter.numel() ** 0.5, name
-
-
-def test_initial_values_depend_on_seed_and_name_alone() -> None:
-    """ARCH-18: a deeper model starts with the shallower one's layers; another seed or name gives other values."""
-    shallow, deep, other = decoder(seed=1), decoder(section(layers=5), seed=1), decoder(seed=2)
-    for name, parameter in shallow.named_parameters():
-        assert torch.equal(parameter, dict(deep.named_parameters())[name])
-    assert not torch.equal(shallow.embedding.weight, other.embedding.weight)
-    assert not torch.equal(shallow.layers[0].attention.k.weight, shallow.layers[0].attention.v.weight)
-
-
-@given(start=st.integers(0, 900), count=st.integers(0, 99))
-def test_any_slice_of_a_parameter_can_be_drawn_alone(start: int, count: int) -> None:
-    """ARCH-18"""
-    assert torch.equal(draw("x", 7, 0, 1000)[start : start + count], draw("x", 7, start, count))
-
-
-def test_initialise_uses_the_slices_that_draw_gives() -> None:
-    """ARCH-18: the counter is the flat index in the logical tensor."""
-    model = Decoder(section(), VOCAB)
-    initialise(model, seed=5)
-    weight = model.layers[2].feedforward.up.weight.flatten()
-    expected = draw("layers.2.feedforward.up.weight", 5, 100, 50) * 0.2
-    assert torch.equal(weight[100:150], expected.float())
 
 
 def test_bfloat16_activations_keep_float32_parameters_and_gradients() -> None:

@@ -1,235 +1,161 @@
-"""Hugging Face folders both ways, with transformers itself as the judge."""
+"""The dense families, both ways, with transformers itself as the judge: random tiny configs of each."""
 
-import json
-import shutil
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as F
+from family_checks import check_family, known_fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
-from small_models import VOCAB, decoder, section, tokens
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 
-from smelt.errors import InputError
-from smelt.model.families import export_model, import_model
-from smelt.model.generate import continue_ids
-from smelt.model.load import load_model
-from smelt.recipe.sections.model import Model
+from smelt.model.families.table import FAMILIES
 
-
-def theirs(folder: Path) -> PreTrainedModel:
-    """The model as transformers loads it, after checking that every tensor fits."""
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    return model.eval()
-
-
-def exported(out: Path, **changes: Any) -> Path:
-    export_model(decoder(section(**changes)), out, context=64)
-    return out
-
-
-def edited(folder: Path, **fields: Any) -> Path:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **fields}))
-    return folder
+EXAMPLES = settings(max_examples=4)
+SEEDS = st.integers(0, 99)
 
 
 @st.composite
-def sections(draw: st.DrawFn) -> Model:
-    kv_heads, group, layers = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    without = draw(st.sets(st.integers(0, layers - 1)))
-    return section(
-        hidden=draw(st.sampled_from([36, 40])),
-        layers=layers,
-        attention={"heads": kv_heads * group, "kv_heads": kv_heads, "head_dim": 2 * draw(st.integers(1, 6))},
-        position={"kind": "rope", "theta": draw(st.sampled_from([100.0, 1e4, 2e6]))},
-        norm={"eps": draw(st.sampled_from([1e-6, 1e-3]))},
-        tie_embeddings=draw(st.booleans()),
-        per_layer=[{"layers": index, "position": {"kind": "none"}} for index in sorted(without)],
-    )
-
-
-@settings(max_examples=12)
-@given(config=sections(), seed=st.integers(0, 99))
-def test_transformers_computes_the_same_logits_and_gradients(config: Model, seed: int) -> None:
-    """ARCH-27: logits within 1e-4; loss gradients within 1e-3 of their size; back again, all bytes the same."""
-    model, x = decoder(config, seed=seed), tokens(2, 13, seed=seed)
-    with TemporaryDirectory() as folder:
-        out = Path(folder) / "model"
-        export_model(model, out, context=64)
-        other = theirs(out)
-        back = import_model(out)
-    logits = other(x).logits
-    torch.testing.assert_close(model(x), logits, rtol=0, atol=1e-4)
-    model(x[:, :-1], targets=x[:, 1:]).mean().backward()
-    F.cross_entropy(logits[:, :-1].flatten(0, 1), x[:, 1:].flatten()).backward()
-    gradients = {name: parameter.grad for name, parameter in other.named_parameters()}
-    for (name, ours), again in zip(model.named_parameters(), back.parameters(), strict=True):
-        assert torch.equal(ours, again), name
-        wanted = gradients[_their_name(name)]
-        assert (ours.grad - wanted).norm() <= 1e-3 * wanted.norm() + 1e-7, name
-    assert [back.config.layer(i) for i in range(config.layers)] == [config.layer(i) for i in range(config.layers)]
-
-
-def _their_name(name: str) -> str:
-    from smelt.model.families.table import FAMILIES
-
-    return FAMILIES["llama"].theirs(name)
-
-
-@pytest.mark.parametrize("changes", [{}, {"per_layer": [{"layers": "1::2", "position": {"kind": "none"}}]}])
-def test_greedy_generation_equals_that_of_transformers(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """ARCH-04"""
-    model = decoder(section(**changes))
-    export_model(model, tmp_path / "model", context=64)
-    prompts = tokens(3, 7)
-    other = theirs(tmp_path / "model").generate(prompts, max_new_tokens=20, do_sample=False, pad_token_id=0)
-    ours = continue_ids(model, prompts.tolist(), set(), torch.zeros(VOCAB, dtype=torch.bool), 20)
-    assert ours == other[:, 7:].tolist()
-
-
-def test_a_model_that_transformers_saved_comes_back_byte_for_byte(tmp_path: Path) -> None:
-    """In shards, in bfloat16: import, export, the same tensors."""
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
-    )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
-    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
-    model = load_model(tmp_path / "theirs")
-    assert model.dtype == torch.bfloat16 and model.embedding.weight.dtype == torch.float32
-    export_model(model, tmp_path / "ours", context=64)
-    before = {
-        name: tensor for path in (tmp_path / "theirs").glob("*.safetensors") for name, tensor in load_file(path).items()
+def sizes(draw: st.DrawFn, layers: int = 3) -> dict[str, Any]:
+    """What every config has: heads of any grouping, a head that is not hidden / heads, tied or untied embeddings."""
+    kv_heads, group = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    heads = kv_heads * group
+    return {
+        "vocab_size": 61,
+        "hidden_size": heads * draw(st.sampled_from([8, 12])),
+        "intermediate_size": draw(st.integers(9, 40)),
+        "num_hidden_layers": draw(st.integers(1, layers)),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": 2 * draw(st.integers(2, 6)),
+        "max_position_embeddings": 64,
+        "rms_norm_eps": draw(st.sampled_from([1e-6, 1e-3])),
+        "tie_word_embeddings": draw(st.booleans()),
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
     }
-    after = load_file(tmp_path / "ours" / "model.safetensors")
-    assert before.keys() == after.keys()
-    for name, tensor in before.items():
-        assert tensor.dtype == after[name].dtype and torch.equal(tensor, after[name]), name
 
 
-def test_the_family_follows_from_the_layers(tmp_path: Path) -> None:
-    """SmolLM3's no_rope_layers says 1 where the layer has rotary positions."""
-    plain = exported(tmp_path / "plain")
-    mixed = exported(tmp_path / "mixed", layers=4, per_layer=[{"layers": "3::4", "position": {"kind": "none"}}])
-    assert json.loads((plain / "config.json").read_text())["model_type"] == "llama"
-    config = json.loads((mixed / "config.json").read_text())
-    assert (config["model_type"], config["no_rope_layers"]) == ("smollm3", [1, 1, 1, 0])
+@st.composite
+def ropes(draw: st.DrawFn) -> dict[str, Any]:
+    """Rotary positions with a random base and any scaling, the trained length short enough to matter."""
+    theta, factor = draw(st.sampled_from([50.0, 1e4])), draw(st.sampled_from([1.5, 8.0]))
+    scaled = {"rope_theta": theta, "factor": factor, "original_max_position_embeddings": draw(st.sampled_from([8, 32]))}
+    return draw(
+        st.sampled_from(
+            [
+                {"rope_type": "default", "rope_theta": theta},
+                {"rope_type": "linear", "rope_theta": theta, "factor": factor},
+                {"rope_type": "llama3", **scaled, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+                {"rope_type": "yarn", **scaled},
+                {"rope_type": "yarn", **scaled, "beta_fast": 4.0, "attention_factor": 1.3, "truncate": False},
+                {"rope_type": "yarn", **scaled, "mscale": 0.7, "mscale_all_dim": 1.0},
+            ]
+        )
+    )
 
 
-def test_the_older_spelling_of_theta_is_read(tmp_path: Path) -> None:
-    folder = edited(exported(tmp_path / "model"), rope_parameters=None, rope_theta=123.0, rope_scaling=None)
-    assert import_model(folder).config.position.theta == 123.0  # type: ignore[union-attr]
-    without = edited(folder, rope_theta=None)
-    config = json.loads((without / "config.json").read_text())
-    del config["rope_theta"]
-    (without / "config.json").write_text(json.dumps(config))
-    assert import_model(without).config.position.theta == 10_000.0  # type: ignore[union-attr]
+def layer_types(count: int) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(["full_attention", "sliding_attention"]), min_size=count, max_size=count)
+
+
+@EXAMPLES
+@given(size=sizes(), rope=ropes(), bias=st.booleans(), mlp_bias=st.booleans(), seed=SEEDS)
+def test_llama(size: dict[str, Any], rope: dict[str, Any], bias: bool, mlp_bias: bool, seed: int) -> None:
+    """ARCH-27"""
+    check_family(LlamaConfig(**size, rope_parameters=rope, attention_bias=bias, mlp_bias=mlp_bias), seed)
+
+
+@EXAMPLES
+@given(data=st.data(), size=sizes(layers=5), rope=ropes(), sliding=st.booleans(), bias=st.booleans(), seed=SEEDS)
+def test_smollm3(
+    data: st.DataObject, size: dict[str, Any], rope: dict[str, Any], sliding: bool, bias: bool, seed: int
+) -> None:
+    """ARCH-27: positions in any of the layers, given as a list or as an interval."""
+    count = size["num_hidden_layers"]
+    positions = data.draw(st.none() | st.lists(st.integers(0, 1), min_size=count, max_size=count))
+    config = SmolLM3Config(
+        **size,
+        rope_parameters=rope,
+        attention_bias=bias,
+        no_rope_layers=positions,
+        no_rope_layer_interval=2,
+        use_sliding_window=sliding,
+        sliding_window=5,
+    )
+    check_family(config, seed)
+
+
+@EXAMPLES
+@given(data=st.data(), size=sizes(), rope=ropes(), sliding=st.booleans(), seed=SEEDS)
+def test_qwen2(data: st.DataObject, size: dict[str, Any], rope: dict[str, Any], sliding: bool, seed: int) -> None:
+    """ARCH-27: biases on queries, keys and values; windows from some layer on."""
+    first = data.draw(st.integers(0, size["num_hidden_layers"]))
+    windows = {"use_sliding_window": sliding, "sliding_window": 4, "max_window_layers": first}
+    check_family(Qwen2Config(**size, rope_parameters=rope, **windows), seed)
+
+
+@EXAMPLES
+@given(data=st.data(), size=sizes(), rope=ropes(), bias=st.booleans(), seed=SEEDS)
+def test_qwen3(data: st.DataObject, size: dict[str, Any], rope: dict[str, Any], bias: bool, seed: int) -> None:
+    """ARCH-27: each head's queries and keys normalised; windows in any layers."""
+    types = data.draw(layer_types(size["num_hidden_layers"]))
+    windows = {"use_sliding_window": True, "sliding_window": 3, "layer_types": types}
+    check_family(Qwen3Config(**size, rope_parameters=rope, attention_bias=bias, **windows), seed)
+
+
+@EXAMPLES
+@given(size=sizes(), rope=ropes(), window=st.sampled_from([None, 2, 6]), seed=SEEDS)
+def test_mistral(size: dict[str, Any], rope: dict[str, Any], window: int | None, seed: int) -> None:
+    """ARCH-27: one window for all layers, or none."""
+    check_family(MistralConfig(**size, rope_parameters=rope, sliding_window=window), seed)
+
+
+@EXAMPLES
+@given(size=sizes(), rope=ropes(), bias=st.booleans(), seed=SEEDS)
+def test_olmo2(size: dict[str, Any], rope: dict[str, Any], bias: bool, seed: int) -> None:
+    """ARCH-27: norms after the sublayers, all heads normalised together."""
+    check_family(Olmo2Config(**size, rope_parameters=rope, attention_bias=bias), seed)
+
+
+@EXAMPLES
+@given(data=st.data(), size=sizes(), near=ropes(), far=ropes(), cap=st.sampled_from([None, 2.0]), seed=SEEDS)
+def test_gemma3(
+    data: st.DataObject,
+    size: dict[str, Any],
+    near: dict[str, Any],
+    far: dict[str, Any],
+    cap: float | None,
+    seed: int,
+) -> None:
+    """ARCH-27: sandwich norms around 1 + weight, GeGLU, local and global layers with rotary positions of their own."""
+    config = Gemma3TextConfig(
+        **size,
+        rope_parameters={"sliding_attention": near, "full_attention": far},
+        layer_types=data.draw(layer_types(size["num_hidden_layers"])),
+        sliding_window=4,
+        query_pre_attn_scalar=data.draw(st.sampled_from([7, 24])),
+        final_logit_softcapping=cap,
+        attention_bias=data.draw(st.booleans()),
+    )
+    check_family(config, seed)
 
 
 @pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"attention_bias": True}, "attention_bias"),
-        ({"mlp_bias": True}, "mlp_bias"),
-        ({"hidden_act": "gelu"}, "hidden_act"),
-        ({"pretraining_tp": 2}, "pretraining_tp"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}}, "rope_parameters"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"hidden_size": None}, "hidden_size"),
-        ({"rms_norm_eps": -1.0}, "config"),
-        ({"model_type": "smollm3", "use_sliding_window": True, "sliding_window": 8}, "use_sliding_window"),
-        ({"model_type": "smollm3", "no_rope_layers": [1]}, "no_rope_layers"),
-        ({"model_type": "smollm3", "layer_types": ["sliding_attention"] * 3}, "layer_types"),
-        ({"model_type": "mamba"}, "model_type 'mamba' is not supported; supported are llama, smollm3"),
-    ],
+    "config",
+    [LlamaConfig, SmolLM3Config, MistralConfig, Qwen2Config, Qwen3Config, Olmo2Config, Gemma3TextConfig],
+    ids=lambda config: config.model_type,
 )
-def test_a_field_that_would_change_the_maths_is_refused_by_name(
-    tmp_path: Path, fields: dict[str, Any], named: str
-) -> None:
-    folder = edited(exported(tmp_path / "model"), **fields)
-    with pytest.raises(InputError, match=named) as error:
-        import_model(folder)
-    assert "config.json" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_tensors_missing_extra_or_mis_shaped_are_named(tmp_path: Path) -> None:
-    folder = exported(tmp_path / "model")
-    path, tensors = folder / "model.safetensors", load_file(folder / "model.safetensors")
-    up = "model.layers.1.mlp.up_proj.weight"
-    save_file({name: tensor for name, tensor in tensors.items() if name != up}, path)
-    with pytest.raises(InputError, match=f"'{up}' is missing"):
-        import_model(folder)
-    save_file({**tensors, "model.layers.1.mlp.up_proj.bias": torch.zeros(3)}, path)
-    with pytest.raises(InputError, match=r"up_proj\.bias' is in the weights but not in the model"):
-        import_model(folder)
-    save_file({**tensors, up: torch.zeros(3, 4)}, path)
-    with pytest.raises(InputError, match=rf"'{up}' is float32 \[3, 4\]"):
-        import_model(folder)
-    save_file({**tensors, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}, path)
-    import_model(folder)
-
-
-def test_a_tied_head_stored_twice_is_read_once_and_a_different_one_refused(tmp_path: Path) -> None:
-    folder = exported(tmp_path / "model")
-    path, tensors = folder / "model.safetensors", load_file(folder / "model.safetensors")
-    save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, path)
-    assert import_model(folder).head is None
-    save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"] + 1}, path)
-    with pytest.raises(InputError, match=r"lm_head\.weight' differs .*tie_word_embeddings"):
-        import_model(folder)
-
-
-def test_pickles_are_never_opened(tmp_path: Path) -> None:
-    folder = exported(tmp_path / "model")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"no model\.safetensors"):
-        import_model(folder)
-    (folder / "pytorch_model.bin").write_bytes(b"not even a pickle")
-    with pytest.raises(InputError, match=r"only pickled weights .*safetensors"):
-        import_model(folder)
-
-
-def test_incomplete_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"config\.json: no such file"):
-        import_model(tmp_path)
-    folder = exported(tmp_path / "model")
-    shutil.move(folder / "model.safetensors", folder / "part.safetensors")
-    index = folder / "model.safetensors.index.json"
-    for content, message in (
-        ({"weight_map": {"model.norm.weight": "gone.safetensors"}}, r"gone\.safetensors: no such file"),
-        ({"weight_map": {"model.norm.weight": "../part.safetensors"}}, "no weight_map of tensor to file name"),
-        ({}, "no weight_map"),
-    ):
-        index.write_text(json.dumps(content))
-        with pytest.raises(InputError, match=message):
-            import_model(folder)
-
-
-def test_what_no_family_expresses_is_not_exported(tmp_path: Path) -> None:
-    uneven = decoder(section(per_layer=[{"layers": 1, "feedforward": {"width": 20}}]))
-    with pytest.raises(InputError, match="llama: layer 1 has another feedforward"):
-        export_model(uneven, tmp_path / "a", context=64)
-    bases = decoder(section(per_layer=[{"layers": 1, "position": {"theta": 5.0}}]))
-    with pytest.raises(InputError, match=r"several position\.theta \(5\.0, 1000\.0\)"):
-        export_model(bases, tmp_path / "a", context=64)
-    with pytest.raises(InputError, match="'gpt5' is not one we export; choose from llama, smollm3"):
-        export_model(decoder(), tmp_path / "a", context=64, family="gpt5")
-    without = decoder(section(position={"kind": "none"}))
-    with pytest.raises(InputError, match="llama: some of its layers have no rotary positions"):
-        export_model(without, tmp_path / "a", context=64, family="llama")
-    assert not (tmp_path / "a").exists()
-
-
-def test_export_never_overwrites_what_it_did_not_write(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="exists and is no exported model"):
-        export_model(decoder(), tmp_path, context=64)
-    out = exported(exported(tmp_path / "model"), layers=1)
-    assert import_model(out).config.layers == 1
+def test_every_field_of_the_family_is_known(config: type[PreTrainedConfig]) -> None:
+    """So none is passed over for being off where transformers has it on by default."""
+    unknown = set(config().to_dict()) - known_fields(FAMILIES[config.model_type])
+    assert not unknown

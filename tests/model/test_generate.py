@@ -1,14 +1,18 @@
 """Generation: batches, stopping, sampling, and what is never produced."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import VOCAB, decoder, generator, section, tokens
+from torch import Tensor
+from variants import DELTANET, MAMBA2, attention_layers, recurrent_layers
 
 from smelt.errors import InputError
+from smelt.model.cache import Cache
 from smelt.model.decoder import Decoder
 from smelt.model.families import export_model
 from smelt.model.generate import continue_ids, generate, generate_ids
@@ -34,13 +38,87 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(300, TEXTS)
 
 
-@settings(max_examples=10)
-@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5))
+def by_cache(model: Decoder, rows: list[list[int]], prompts: list[int], cuts: list[int]) -> list[Tensor]:
+    """Logits of each row from its prompt's last token on: prompts padded on the left, then `cuts` tokens at a time."""
+    longest, rest = max(prompts), sum(cuts)
+    starts = torch.tensor([[longest - prompt] for prompt in prompts], dtype=torch.int32)
+    ids = torch.tensor([[7] * (longest - prompt) + row for row, prompt in zip(rows, prompts, strict=True)])
+    begins = torch.where(torch.arange(longest + rest) >= starts, starts, 0).to(torch.int32)
+    cache, parts, done = Cache(model, len(rows), longest + rest), [], 0
+    for length in (longest, *cuts):
+        new = slice(done, done + length)
+        parts.append(model(ids[:, new], begins[:, new] if starts.any() else None, cache=cache))
+        done += length
+    return list(torch.cat(parts, 1)[:, longest - 1 :])
+
+
+def check_cached(layer: dict[str, Any], prompts: list[int], cuts: list[int], tolerance: float) -> None:
+    """Decoding with a cache, prompts together, gives each row the logits of a full forward pass alone."""
+    model = decoder(section(layers=2, **layer)).eval()
+    rows = [tokens(1, prompt + sum(cuts), seed=index)[0].tolist() for index, prompt in enumerate(prompts)]
+    with torch.no_grad():
+        for row, prompt, logits in zip(rows, prompts, by_cache(model, rows, prompts, cuts), strict=True):
+            expected = model(torch.tensor([row]))[0, prompt - 1 :]
+            torch.testing.assert_close(logits, expected, rtol=tolerance, atol=tolerance)
+
+
+lengths_of_prompts = st.lists(st.integers(1, 12), min_size=1, max_size=3)
+tokens_at_a_time = st.lists(st.sampled_from([1, 1, 1, 2, 5]), max_size=12)
+
+
+@settings(max_examples=60)
+@given(layer=attention_layers, prompts=lengths_of_prompts, cuts=tokens_at_a_time)
+def test_cached_decoding_equals_the_full_forward_for_every_attention(
+    layer: dict[str, Any], prompts: list[int], cuts: list[int]
+) -> None:
+    """ARCH-04: every attention, position and scope, token by token and several at a time."""
+    check_cached(layer, prompts, cuts, 1e-5)
+
+
+@settings(max_examples=30)
+@given(layer=recurrent_layers, prompts=lengths_of_prompts, cuts=tokens_at_a_time)
+def test_cached_decoding_equals_the_full_forward_for_every_recurrent_layer(
+    layer: dict[str, Any], prompts: list[int], cuts: list[int]
+) -> None:
+    """ARCH-04, ARCH-25: to 1e-4, as normalising a small output enlarges the rounding before it."""
+    check_cached(layer, prompts, cuts, 1e-4)
+
+
+MIXED = [
+    {"layers": 0, "attention": {"window": 5, "sink_tokens": 2, "sinks": True, "gate": "head"}},
+    {"layers": 1, "position": {"kind": "none"}},
+    {"layers": 2, "attention": {"kind": "mla", "heads": 2, "kv_rank": 8, "nope_dim": 4, "rope_dim": 4, "value_dim": 4}},
+    {"layers": 3, "attention": {"chunk": 4, "qk_norm": "head"}, "position": {"kind": "alibi"}},
+    {"layers": 4, "attention": MAMBA2},
+    {"layers": 5, "attention": {"kind": "none"}},
+    {"layers": 6, "attention": DELTANET, "feedforward": {"kind": "none"}},
+]
+
+
+@settings(max_examples=5)
+@given(lengths=st.lists(st.integers(1, 12), min_size=2, max_size=4))
 def test_a_batch_of_different_lengths_equals_uncached_decoding_one_by_one(lengths: list[int]) -> None:
-    """ARCH-04"""
-    model = decoder(section(per_layer=[{"layers": 1, "position": {"kind": "none"}}], init_std=0.3))
+    """ARCH-04: layers of every kind in one model."""
+    model = decoder(section(layers=7, per_layer=MIXED))
     prompts = [tokens(1, length, seed=length)[0].tolist() for length in lengths]
-    assert continue_ids(model, prompts, set(), NOTHING, 9) == [greedy(model, prompt, 9) for prompt in prompts]
+    assert continue_ids(model, prompts, set(), NOTHING, 7) == [greedy(model, prompt, 7) for prompt in prompts]
+
+
+def test_it_decodes_in_evaluation_mode_and_gives_the_models_mode_back() -> None:
+    """Dual chunk attention refuses to train, and generates from a model that trains."""
+    position = {"kind": "rope", "theta": 100.0, "scaling": {"kind": "dual_chunk", "chunk": 4, "local": 3}}
+    model, prompt = decoder(section(position=position)), tokens(1, 9)[0].tolist()
+    ids = continue_ids(model.train(), [prompt], set(), NOTHING, 5)
+    assert model.training
+    assert ids == [greedy(model.eval(), prompt, 5)]
+
+
+def test_prompts_beyond_the_learned_positions_are_refused_by_name() -> None:
+    model = decoder(section(position={"kind": "learned", "length": 16}))
+    prompts = [tokens(1, length)[0].tolist() for length in (4, 12)]
+    assert continue_ids(model, prompts, set(), NOTHING, 4) == [greedy(model, prompt, 4) for prompt in prompts]
+    with pytest.raises(InputError, match=r"prompt 1 has 12 tokens.*max_tokens \(5\).*model.position.length \(16\)"):
+        continue_ids(model, prompts, set(), NOTHING, 5)
 
 
 def test_many_prompts_come_back_in_their_order() -> None:
@@ -70,7 +148,7 @@ def test_forbidden_ids_are_never_produced() -> None:
 
 def test_ids_past_the_tokenizer_and_padding_are_never_produced(tokenizer: Tokenizer) -> None:
     """The vocabulary of a model is padded; its extra rows mean nothing."""
-    model = decoder(section(layers=1, init_std=0.02), vocab=tokenizer.padded)
+    model = decoder(section(layers=1, init={"kind": "normal", "std": 0.02}), vocab=tokenizer.padded)
     assert model.vocab > len(tokenizer)
     out = generate_ids(model, tokenizer, ["the fox"] * 8, max_tokens=60, temperature=1.5, stop=[20, 21])
     produced = {id for ids in out for id in ids}
@@ -79,7 +157,7 @@ def test_ids_past_the_tokenizer_and_padding_are_never_produced(tokenizer: Tokeni
 
 
 def test_draws_depend_on_the_seed_and_the_row_alone() -> None:
-    model = decoder(section(init_std=0.05))
+    model = decoder(section(init={"kind": "normal", "std": 0.05}))
     prompts = [tokens(1, 5)[0].tolist()] * 4
     first = continue_ids(model, prompts, set(), NOTHING, 15, temperature=1.0, seed=1)
     assert first == continue_ids(model, prompts, set(), NOTHING, 15, temperature=1.0, seed=1)
@@ -128,7 +206,7 @@ def test_text_in_text_out_before_and_after_export(tmp_path: Path, tokenizer: Tok
     """An exported folder carries its tokenizer and the ids that end a generation; transformers agrees on the text."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    model = decoder(section(init_std=0.1), vocab=tokenizer.padded)
+    model = decoder(section(init={"kind": "normal", "std": 0.1}), vocab=tokenizer.padded)
     texts = generate(model, tokenizer, ["the quick", "a stitch in time"], max_tokens=12)
     export_model(model, tmp_path / "model", tokenizer=tokenizer, context=128)
     again = load_model(tmp_path / "model")

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from smelt.errors import InputError
+from smelt.model.decoder import Decoder
 from smelt.optim.groups import parameter_groups
 from smelt.optim.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from smelt.recipe.sections.model import Model
 from smelt.recipe.sections.train import AdamW
 
 
@@ -73,3 +75,29 @@ def test_saved_state_continues_bit_for_bit() -> None:
     load_optimizer_tensors(resumed, optimizer_tensors(second))
     steps(halted, resumed, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), halted.parameters(), strict=True))
+
+
+def test_under_mup_matrices_learn_slower_with_the_width_and_decay_as_before() -> None:
+    """ARCH-18: Adam's table of Yang et al. 2022; lr * weight_decay stays what was tuned at the base width."""
+    section = Model.model_validate(
+        {
+            "hidden": 32,
+            "layers": 1,
+            "attention": {"heads": 4, "kv_heads": 2},
+            "feedforward": {"kind": "moe", "experts": 4, "top_k": 2, "width": 8},
+            "tie_embeddings": False,
+            "init": {"kind": "mup", "base_hidden": 8},
+        }
+    )
+    optimizer = build_optimizer(Decoder(section, 61), AdamW(no_decay=("embedding", "norm", "router")))
+    groups = {group["name"]: group for group in optimizer.param_groups}
+    assert {name: (group["lr_factor"], group["weight_decay"]) for name, group in groups.items()} == {
+        "decay": (1.0, 0.1),
+        "no_decay": (1.0, 0.0),
+        "decay x 0.25": (0.25, pytest.approx(0.4)),
+        "no_decay x 0.25": (0.25, 0.0),
+    }
+    assert groups["decay"]["names"] == ["head.weight"]
+    assert groups["no_decay x 0.25"]["names"] == ["layers.0.feedforward.router.weight"]
+    assert groups["no_decay"]["names"][0] == "embedding.weight"
+    assert "layers.0.feedforward.experts.up" in groups["decay x 0.25"]["names"]

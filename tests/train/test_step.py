@@ -125,3 +125,17 @@ def test_bf16_compute_keeps_weights_gradients_and_optimizer_state_in_float32(wor
     assert not torch.equal(before, after) and after.dtype == torch.float32
     assert (before.bfloat16() == after.bfloat16()).float().mean() > 0.9
     assert all(value.dtype == torch.float32 for state in optimizer.state.values() for value in state.values())
+
+
+def test_under_mup_each_group_learns_at_its_own_share_of_the_rate(workshop) -> None:
+    """ARCH-18: matrices at lr * base_hidden / hidden; what the model measures comes back with the step."""
+    hidden = workshop.load("plain").section("model").hidden
+    recipe = workshop.load("mup", f"model.init={{kind: mup, base_hidden: {hidden // 4}}}", "model.z_loss=1e-3")
+    model = decoder(recipe)
+    optimizer = build_optimizer(model, recipe.section("train").optimizer)
+    source = batches(recipe, workshop.project)
+    result = train_step(model, optimizer, source.batch(0), lr=1e-3, clip=1.0, micro_batch=3, sources=2, device=CPU)
+    rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
+    assert rates["layers.0.attention.q.weight"] == pytest.approx(2.5e-4)
+    assert rates["embedding.weight"] == rates["norm.weight"] == 1e-3
+    assert result.means["z_loss"].item() == pytest.approx(1e-3 * result.means["log_z_abs"].item() ** 2, rel=0.1)

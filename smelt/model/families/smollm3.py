@@ -3,55 +3,73 @@
 from typing import Any
 
 from smelt.errors import InputError
-from smelt.model.families.family import LLAMA_NAMES, PLAIN_ONLY, Config, Family, read_common, write_common
-from smelt.recipe.parts.position import Rope
+from smelt.model.families.family import Config, Family
+from smelt.model.families.fields import (
+    LLAMA_DEFAULTS,
+    LLAMA_RULES,
+    bias_of,
+    has_rope,
+    per_layer,
+    read_llama,
+    read_windows,
+    write_llama,
+    write_windows,
+)
 from smelt.recipe.sections.model import Model
 
 
 def _read(config: Config) -> Model:
     count = config["num_hidden_layers"]
     interval = config["no_rope_layer_interval"]
-    flags = config["no_rope_layers"] or [int((index + 1) % interval != 0) for index in range(count)]
-    if len(flags) < count:
-        raise InputError(f"config.json: 'no_rope_layers' has {len(flags)} entries for {count} layers; give one a layer")
-    if set(config.get("layer_types") or ()) - {"full_attention"}:
-        raise InputError("config.json: 'layer_types' has other than 'full_attention'; use a checkpoint without it")
-    without = [index for index in range(count) if not flags[index]]
-    changes = [{"layers": slice, "position": {"kind": "none"}} for slice in _slices(without, count)]
-    return Model.model_validate({**read_common(config), "per_layer": changes})
-
-
-def _slices(chosen: list[int], count: int) -> list[str]:
-    """`chosen` layers as one slice where they are evenly spaced to the end, else one by one."""
-    if len(chosen) > 1 and chosen == list(range(count))[chosen[0] :: chosen[1] - chosen[0]]:
-        return [f"{chosen[0]}::{chosen[1] - chosen[0]}"]
-    return [str(index) for index in chosen]
+    rotary = config["no_rope_layers"] or [(index + 1) % interval != 0 for index in range(count)]  # 1: has positions
+    if len(rotary) < count:
+        raise InputError(
+            f"config.json: 'no_rope_layers' has {len(rotary)} entries for {count} layers; give one a layer"
+        )
+    sliding, types = config["use_sliding_window"], config["layer_types"]
+    if types is None:
+        windowed = sliding and config["sliding_window"]
+        types = ["full_attention" if rotary[index] or not windowed else "sliding_attention" for index in range(count)]
+    if not sliding and "sliding_attention" in types:
+        raise InputError("config.json: 'layer_types' slides but 'use_sliding_window' is off; correct one")
+    without = per_layer([{} if rotary[index] else {"position": {"kind": "none"}} for index in range(count)])
+    section = read_llama(
+        config,
+        attention={"bias": "all" if config["attention_bias"] else "none"},
+        feedforward={"bias": config["mlp_bias"]},
+        per_layer=[*without, *read_windows(config, types)],
+    )
+    return Model.model_validate(section)
 
 
 def _write(config: Model) -> dict[str, Any]:
-    rope = [isinstance(config.layer(index).position, Rope) for index in range(config.layers)]
+    windows = write_windows(config)
     return {
-        **write_common(config),
-        "no_rope_layers": [int(rotary) for rotary in rope],  # 1: the layer has rotary positions
-        "layer_types": ["full_attention"] * config.layers,
-        "use_sliding_window": False,
-        "sliding_window": None,
+        **write_llama(config),
+        **windows,
+        "no_rope_layers": [int(rotary) for rotary in has_rope(config)],
+        "use_sliding_window": windows["sliding_window"] is not None,
+        "attention_bias": bias_of(config.layer(0).attention),
+        "mlp_bias": config.layer(0).feedforward.bias,
     }
 
 
 SMOLLM3 = Family(
     architecture="SmolLM3ForCausalLM",
-    names=LLAMA_NAMES,
+    rules=LLAMA_RULES,
     defaults={
+        **LLAMA_DEFAULTS,
         "num_key_value_heads": 4,
-        "rms_norm_eps": 1e-6,
         "tie_word_embeddings": True,
-        "initializer_range": 0.02,
         "rope_theta": 2_000_000.0,
         "no_rope_layers": None,
         "no_rope_layer_interval": 4,
+        "layer_types": None,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "attention_bias": False,
+        "mlp_bias": False,
     },
-    supported={**PLAIN_ONLY, "use_sliding_window": (False, None)},
     read=_read,
     write=_write,
 )

@@ -5,12 +5,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from smelt.recipe.parts.part import Counts, Kept, Part, Surroundings
-from smelt.recipe.parts.position import Rope
+from smelt.recipe.parts.position import DualChunk, Rope
 from smelt.recipe.units import Count, CountOrZero
 
 
 class GroupedQuery(Part):
-    """Grouped-query attention (Ainslie et al. 2023): `kv_heads` equal to `heads` is multi-head attention, 1 multi-query.
+    """Grouped-query attention (Ainslie et al. 2023); with `kv_heads` = `heads` it is multi-head, with 1 multi-query.
 
     bias          on the q, k, v projections, or on all four
     qk_norm       queries and keys normalised, each head alone or all heads together (Henry et al. 2020)
@@ -56,12 +56,13 @@ class GroupedQuery(Part):
             raise ValueError(
                 f"hidden ({around.hidden}) must be divisible by heads ({self.heads}), or give attention.head_dim"
             )
-        dim, position = self.dim(around.hidden), around.position
-        if isinstance(position, Rope) and (dim * position.fraction) % 2:
-            raise ValueError(
-                f"head_dim ({dim}) times position.fraction ({position.fraction:g}) must be even, "
-                "as rotary positions pair channels"
-            )
+        if isinstance(around.position, Rope):
+            around.position.rotated(self.dim(around.hidden))
+            if isinstance(around.position.scaling, DualChunk) and (self.window or self.chunk):
+                raise ValueError(
+                    f"position.scaling 'dual_chunk' does not go with {'window' if self.window else 'chunk'}, "
+                    "as it brings a scope of its own; drop one of them"
+                )
 
     def count(self, around: Surroundings) -> Counts:
         dim, hidden = self.dim(around.hidden), around.hidden

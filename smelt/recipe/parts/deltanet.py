@@ -49,9 +49,11 @@ class GatedDeltaNet(Part):
         matrices = around.hidden * (2 * self.keys + 3 * self.values + 2 * self.value_heads)
         convolution = (2 * self.keys + self.values) * self.conv
         chunk = min(self.chunk, sequence)
-        within = self.value_heads * chunk * (3 * self.key_dim + 2 * self.value_dim)  # causal half of five products
+        products = 2 * self.keys * chunk  # of keys, and of queries, with keys: the causal half of each
+        solved = self.value_heads * (self.key_dim + self.value_dim) * chunk
+        read = self.values * chunk
         state = 6 * self.value_heads * self.key_dim * self.value_dim
-        return 2 * (matrices + convolution) + within + state
+        return 2 * (matrices + convolution) + products + solved + read + state
 
     def kept(self, around: Surroundings, tokens: int) -> Kept:
         convolved = (2 * self.keys + self.values) * (self.conv - 1)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from smelt.recipe.parts.part import Counts, Kept, Part, Surroundings
-from smelt.recipe.parts.position import Alibi
+from smelt.recipe.parts.position import Alibi, DualChunk
 from smelt.recipe.units import Count
 
 
@@ -14,7 +14,7 @@ class Latent(Part):
 
     A head's query and key have `nope_dim` channels without position and `rope_dim` with; its value `value_dim`.
     `q_rank` compresses queries too; without it they come straight from the input. `scale` as in `gqa`, by default
-    (nope_dim + rope_dim) ** -0.5.
+    (nope_dim + rope_dim) ** -0.5. `norm_eps` is that of the norms of the compressed vectors, by default the layer's.
     """
 
     kind: Literal["mla"]
@@ -25,6 +25,7 @@ class Latent(Part):
     rope_dim: Count
     value_dim: Count
     scale: float | None = Field(default=None, gt=0)
+    norm_eps: float | None = Field(default=None, gt=0)
 
     def check(self, around: Surroundings) -> None:
         if self.rope_dim % 2:
@@ -33,11 +34,15 @@ class Latent(Part):
             raise ValueError("position 'alibi' does not go with attention 'mla'; use rope or none")
         if getattr(around.position, "fraction", 1) != 1:
             raise ValueError("position.fraction does not go with attention 'mla', whose rope_dim says what turns")
+        if isinstance(getattr(around.position, "scaling", None), DualChunk):
+            raise ValueError("position.scaling 'dual_chunk' does not go with attention 'mla'; use yarn or linear")
 
     def count(self, around: Surroundings) -> Counts:
         hidden, key = around.hidden, self.nope_dim + self.rope_dim
-        q = hidden * self.q_rank + self.q_rank + self.q_rank * self.heads * key if self.q_rank else (
-            hidden * self.heads * key
+        q = (
+            hidden * self.q_rank + self.q_rank + self.q_rank * self.heads * key
+            if self.q_rank
+            else (hidden * self.heads * key)
         )
         kv = hidden * (self.kv_rank + self.rope_dim) + self.kv_rank
         up = self.kv_rank * self.heads * (self.nope_dim + self.value_dim)

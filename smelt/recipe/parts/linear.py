@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from smelt.recipe.parts.part import Counts, Kept, Part, Surroundings
 from smelt.recipe.units import Count
 
-Gate = Literal[
-    "none", "lightning", "mamba", "mamba2", "mlstm", "retention", "dfw", "gateloop", "hgrn2", "rwkv6", "gla"
-]
+Gate = Literal["none", "lightning", "mamba", "mamba2", "mlstm", "retention", "dfw", "gateloop", "hgrn2", "rwkv6", "gla"]
+_OWN = {"rank": ("mamba", "gla"), "tau": ("retention", "gla"), "floor": ("hgrn2",)}  # fields of some gates only
 
 
 class LinearAttention(Part):
@@ -18,7 +17,7 @@ class LinearAttention(Part):
     gate          G_t. none: 1. lightning: a fixed decay a head (MiniMax-01). A number a head from the input: mamba2,
                   mlstm, retention. A number a key channel: rwkv6, gla, hgrn2, gateloop (complex). A number a key and
                   value channel: mamba, dfw.
-    activation    of queries, keys and values
+    activation    of queries, keys and values; by default silu with the gate lightning, none with others
     norm          rms: the output of each head is RMS-normalised (NormAttention); none
     output_gate   the output multiplied by sigmoid of a projection of the input
     rank          of the two-matrix gates, mamba and gla
@@ -32,13 +31,33 @@ class LinearAttention(Part):
     key_dim: Count
     value_dim: Count
     gate: Gate = "none"
-    activation: Literal["none", "silu"] = "none"
+    activation: Literal["none", "silu"] | None = None
     norm: Literal["rms", "none"] = "rms"
     output_gate: bool = False
     rank: Count = 16
     tau: float = Field(default=16.0, gt=0)
     floor: float = Field(default=0.0, ge=0, lt=1)
     chunk: Count = 64
+
+    @model_validator(mode="after")
+    def _fits(self) -> "LinearAttention":
+        for name, gates in _OWN.items():
+            default, value = type(self).model_fields[name].default, getattr(self, name)
+            if self.gate not in gates and value != default:
+                raise ValueError(
+                    f"{name} ({value:g}) does not go with gate '{self.gate}', only with {' and '.join(gates)}; drop it"
+                )
+        return self
+
+    @property
+    def silu(self) -> bool:
+        """Queries, keys and values pass SiLU."""
+        return (self.activation or ("silu" if self.gate == "lightning" else "none")) == "silu"
+
+    @property
+    def state_parts(self) -> int:
+        """Real numbers an element of the state has: gateloop's are complex."""
+        return 2 if self.gate == "gateloop" else 1
 
     @property
     def keys(self) -> int:
@@ -76,9 +95,12 @@ class LinearAttention(Part):
         return Counts.dense(self.matrices(around.hidden) + own + self.value_dim * (self.norm == "rms"))
 
     def flops(self, around: Surroundings, sequence: int) -> int:
-        within = self.heads * min(self.chunk, sequence) * (self.key_dim + self.value_dim)
-        return 2 * self.matrices(around.hidden) + within + 4 * self.keys * self.value_dim
+        projections, state = 2 * self.matrices(around.hidden), self.keys * self.value_dim
+        if self.gate == "mamba":  # no products: each element of the state is faded, written and read
+            return projections + 6 * state
+        keys = self.state_parts * self.key_dim
+        within = self.heads * min(self.chunk, sequence) * (keys + self.value_dim)  # the causal half of two products
+        return projections + within + 4 * self.state_parts * state
 
     def kept(self, around: Surroundings, tokens: int) -> Kept:
-        parts = 2 if self.gate == "gateloop" else 1
-        return Kept(0, parts * self.keys * self.value_dim)
+        return Kept(0, self.state_parts * self.keys * self.value_dim)

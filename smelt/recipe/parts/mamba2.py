@@ -47,6 +47,9 @@ class Mamba2(Part):
             raise ValueError(f"heads * head_dim ({self.inner}) must be divisible by norm_groups ({self.norm_groups})")
         if self.dt_max is not None and self.dt_min >= self.dt_max:
             raise ValueError(f"dt_min ({self.dt_min:g}) must be below dt_max ({self.dt_max:g})")
+        if not self.norm and (self.norm_groups != 1 or not self.gate_first):
+            field = f"norm_groups ({self.norm_groups})" if self.norm_groups != 1 else "gate_first (false)"
+            raise ValueError(f"{field} needs norm; set norm to true, or drop it")
         return self
 
     @property
@@ -66,7 +69,7 @@ class Mamba2(Part):
         return Counts.dense(total + 3 * self.heads + self.norm * self.inner)
 
     def flops(self, around: Surroundings, sequence: int) -> int:
-        projections = around.hidden * (2 * self.inner + self.convolved - self.inner + self.heads + self.inner)
+        projections = around.hidden * (2 * self.inner + self.convolved + self.heads)
         chunk = min(self.chunk, sequence)
         within = self.groups * self.state * chunk + self.inner * chunk  # causal: half of 2 * chunk * (state + channels)
         return 2 * projections + 2 * self.convolved * self.conv + within + 4 * self.inner * self.state

@@ -10,8 +10,10 @@ from smelt.recipe.units import Count
 
 
 class BalanceLoss(Section):
-    """`weight` * experts * sum(f_i * P_i) joins the loss (Fedus et al. 2021): f_i the share of choices that fall on
-    expert i, P_i its mean routing probability. f counts the whole global batch, or with `local` each micro-batch."""
+    """`weight` * sum(f_i * P_i) joins the loss: f_i the share of choices that fall on expert i, P_i its mean routing
+    probability. It is `weight` / experts in perfect balance and `weight` when one expert takes all (the loss of Fedus et
+    al. 2021 without their factor, the number of experts). f counts the global batch up to and with the micro-batch at
+    hand; with `local`, the micro-batch alone."""
 
     kind: Literal["loss"]
     weight: float = Field(default=0.01, gt=0)
@@ -19,8 +21,8 @@ class BalanceLoss(Section):
 
 
 class BalanceBias(Section):
-    """Loss-free balancing (Wang et al. 2024): after each step an overloaded expert's bias falls by `rate`, another's
-    rises. The bias takes part in the choice of experts only, never in their weights."""
+    """Loss-free balancing (Wang et al. 2024): after each step the bias of an expert with more than the mean load falls by
+    `rate`, that of one with less rises. The bias joins the scores in the choice of experts, never in their weights."""
 
     kind: Literal["bias"]
     rate: float = Field(default=0.001, gt=0)
@@ -36,7 +38,8 @@ class MixtureOfExperts(Part):
     normalize     the chosen experts' weights are divided by their sum
     scale         and multiplied by this
     groups        experts in equal groups, of which the best `groups_kept` (by the sum of their two best scores) take part
-    activation    of the experts and the shared network: swiglu, relu2 (no gate), or swiglu clamped as in gpt-oss
+    activation    of the experts and the shared network: swiglu, relu2 (no gate), or clamped_swiglu as in gpt-oss:
+                  gate at most 7, up within 7 of 0, then (up + 1) * gate * sigmoid(1.702 * gate)
     bias          on the experts' projections and the router
     shared_gate   the shared network's output multiplied by sigmoid of a projection of the input
     balance       how the experts are kept evenly busy

@@ -30,8 +30,13 @@ class Parallel(Part):
     branches: tuple[Branch, ...] = Field(min_length=2)
 
     def check(self, around: Surroundings) -> None:
-        for branch in self.branches:
-            branch.mixer.check(around)
+        for index, branch in enumerate(self.branches):
+            if branch.mixer.kind == "none":  # type: ignore[attr-defined]
+                raise ValueError(f"branches.{index} has the mixer 'none', which adds nothing; drop that branch")
+            try:
+                branch.mixer.check(around)
+            except ValueError as error:
+                raise ValueError(f"branches.{index}: {error}") from None
 
     def count(self, around: Surroundings) -> Counts:
         return sum((branch.mixer.count(around) for branch in self.branches), Counts(0, 0))

@@ -1,5 +1,6 @@
 """How a token knows where it stands."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -31,6 +32,22 @@ class Yarn(Section):
     temperature: float | None = Field(default=None, gt=0)
     truncate: bool = True
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "Yarn":
+        if self.beta_slow >= self.beta_fast:
+            raise ValueError(f"beta_slow ({self.beta_slow:g}) must be below beta_fast ({self.beta_fast:g})")
+        if self.original <= 2 * math.pi * self.beta_slow:
+            raise ValueError(
+                f"original ({self.original}) must exceed 2 pi beta_slow ({2 * math.pi * self.beta_slow:.1f}), "
+                "or no pair turns often enough to be kept"
+            )
+        return self
+
+    @property
+    def heat(self) -> float:
+        """What queries and keys are multiplied by."""
+        return self.temperature or 0.1 * math.log(self.factor) + 1
+
 
 class Llama3Scaling(Section):
     """Llama 3.1's scaling: wavelengths above original / low_frequency divided by `factor`, short ones kept."""
@@ -51,21 +68,30 @@ class Llama3Scaling(Section):
 
 
 class DualChunk(Section):
-    """Dual chunk attention (An et al. 2024), for inference beyond the trained length: no distance reaches `chunk`.
+    """Dual chunk attention (An et al. 2024), for inference beyond the trained length: no distance reaches `original`.
 
-    Keys stand at their place in their chunk. Queries see their own chunk as usual, the chunk before at exact distances
-    within `local` tokens, everything earlier at the greatest distance.
+    Keys stand at their place in their chunk of `chunk` tokens. A query sees its own chunk as usual. To the chunk
+    before, the first `local` queries of a chunk see exact distances, the others stand at `original` - 1, as all do to
+    everything earlier. `original` is the trained length, by default chunk + local.
     """
 
     kind: Literal["dual_chunk"]
     chunk: Count
     local: Count
+    original: Count | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "DualChunk":
-        if self.local >= self.chunk:
-            raise ValueError(f"local ({self.local}) must be below chunk ({self.chunk})")
+        if self.local > self.chunk:
+            raise ValueError(f"local ({self.local}) must be at most chunk ({self.chunk})")
+        if self.original is not None and self.original < self.chunk + self.local:
+            raise ValueError(f"original ({self.original}) must be at least chunk + local ({self.chunk + self.local})")
         return self
+
+    @property
+    def greatest(self) -> int:
+        """The greatest distance."""
+        return (self.original or self.chunk + self.local) - 1
 
 
 Scaling = Annotated[LinearScaling | Yarn | Llama3Scaling | DualChunk, Field(discriminator="kind")]
@@ -80,8 +106,14 @@ class Rope(Section):
     scaling: Scaling | None = None
 
     def rotated(self, head_dim: int) -> int:
-        """Channels of a head that turn: an even number."""
-        return int(head_dim * self.fraction) // 2 * 2
+        """Channels of a head that turn; ValueError unless that is an even number above 0."""
+        channels = round(head_dim * self.fraction)
+        if channels % 2 or not channels or abs(channels - head_dim * self.fraction) > 1e-6:
+            raise ValueError(
+                f"head_dim ({head_dim}) times position.fraction ({self.fraction:g}) must be even, "
+                "as rotary positions pair channels"
+            )
+        return channels
 
 
 class NoPosition(Section):
@@ -104,3 +136,16 @@ class Alibi(Section):
 
 
 Position = Annotated[Rope | NoPosition | Learned | Alibi, Field(discriminator="kind")]
+
+
+def check_training(position: Position, sequence: int) -> None:
+    """ValueError where a model with `position` cannot train on rows of `sequence` tokens."""
+    if isinstance(position, Learned) and position.length < sequence:
+        raise ValueError(
+            f"model.position.length ({position.length}) must be at least the sequence trained on ({sequence}), "
+            "as each position has its own learned vector"
+        )
+    if isinstance(position, Rope) and isinstance(position.scaling, DualChunk):
+        raise ValueError(
+            "model.position.scaling 'dual_chunk' is for inference beyond the trained length; train with another"
+        )

@@ -1,11 +1,17 @@
 """`train`: stages, optimizer, schedule, and when to save and measure."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from smelt.recipe.sections.base import Section
 from smelt.recipe.units import Count, CountOrZero
+
+
+_SETTABLE = re.compile(
+    r"model(\.per_layer\.\d+)?\.(position\.theta|position\.scaling(\.\w+)?|attention\.(window|sink_tokens|chunk))"
+)
 
 
 class AdamW(Section):
@@ -42,7 +48,8 @@ Schedule = Annotated[Cosine | WSD, Field(discriminator="kind")]
 class Stage(Section):
     """A stretch of training with its own mixture: source -> weight, normalised.
 
-    Its own `schedule` restarts the clock.
+    Its own `schedule` restarts the clock. `set` changes fields of the model from this stage on, those that change no
+    weight's shape: `{model.position.theta: 2.0e6}`.
     """
 
     name: str
@@ -51,6 +58,17 @@ class Stage(Section):
     mixture: dict[str, float] = Field(min_length=1)
     sequence: Count | None = None
     schedule: Schedule | None = None
+    set: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _settable(self) -> "Stage":
+        for key in self.set:
+            if not _SETTABLE.fullmatch(key):
+                raise ValueError(
+                    f"stage '{self.name}': set: '{key}' cannot change between stages; what can is model.position.theta "
+                    "and scaling, and model.attention.window, sink_tokens and chunk (or those of model.per_layer.N)"
+                )
+        return self
 
     @model_validator(mode="after")
     def _length(self) -> "Stage":
