@@ -355,7 +355,9 @@ PARTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 FIRST = {
     "BalanceLoss": (f"model.feedforward={PLAIN_MOE}",),
     "BalanceBias": (f"model.feedforward={PLAIN_MOE}",),
-    **dict.fromkeys(("LinearScaling", "Yarn", "Llama3Scaling", "DualChunk"), ("model.position={kind: rope, theta: 100}",)),
+    **dict.fromkeys(
+        ("LinearScaling", "Yarn", "Llama3Scaling", "DualChunk"), ("model.position={kind: rope, theta: 100}",)
+    ),
 }
 
 

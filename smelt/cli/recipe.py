@@ -33,7 +33,7 @@ def check(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False
 def cost(
     recipe: RecipeFile,
     overrides: Overrides = None,
-    vocab: Annotated[int | None, typer.Option(help="Size of the vocabulary, where the recipe has no tokenizer.")] = None,
+    vocab: Annotated[int | None, typer.Option(help="Size of the vocabulary, for a recipe without tokenizer.")] = None,
     sequence: Annotated[int | None, typer.Option(help="Tokens a row, instead of the longest trained on.")] = None,
     as_json: Json = False,
 ) -> None:

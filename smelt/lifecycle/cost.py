@@ -10,8 +10,8 @@ USUAL_SEQUENCE = 4096
 
 
 def recipe_cost(recipe: Recipe, vocab: int | None = None, sequence: int | None = None) -> dict[str, Any]:
-    """`smelt.recipe.account.cost`, the vocabulary that of the recipe's tokenizer and the sequence the longest trained on
-    unless they are given. A checkpoint that the model starts from is read, its weights aside."""
+    """`smelt.recipe.account.cost`; unless given, the vocabulary is the recipe's tokenizer's, the sequence the longest
+    trained on. Of a checkpoint that the model starts from, all but the weights is read."""
     if recipe.section("model").load is not None:
         from smelt.model.warm import resolved  # torch, which no other recipe needs
 

@@ -55,9 +55,8 @@ class Rows:
                 given = (logits - scores.logsumexp(-1, keepdim=True)).sigmoid()  # [rows, queries, 1]
                 probabilities.mul_(1 - given)
                 block.put(share, given)
-            if tape is not None:
-                probabilities = tape.next(scores).copy_(probabilities)
-            block.put(out, probabilities.to(self.v.dtype) @ block.keys(self.v))
+            probabilities = probabilities.to(self.v.dtype) if tape is None else tape.next(scores).copy_(probabilities)
+            block.put(out, probabilities @ block.keys(self.v))
         return out, share
 
     def backward(

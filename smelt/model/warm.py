@@ -26,8 +26,8 @@ GROWING = ("embedding.weight", "head.weight")
 
 
 def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with its model written out: what a warm start takes from its checkpoint, and `source`, which identifies
-    that checkpoint. InputError when there is no checkpoint or the changes do not fit it."""
+    """The recipe with its model written out: what a warm start takes from its checkpoint, and `source`, which
+    identifies that checkpoint. InputError when there is no checkpoint or the changes do not fit it."""
     model: Model | WarmStart = recipe.section("model")
     if model.load is None or (isinstance(model, Model) and model.source is not None):
         return recipe
@@ -114,7 +114,7 @@ def _copy(name: str, old: Tensor, new: Tensor, folder: Path) -> None:
 
 
 def _check_tokenizer(tokenizer: Tokenizer, folder: Path, vocab: int) -> None:
-    """The checkpoint's own tokenizer, where it is there, must be the beginning of ours; its special tokens may change."""
+    """The checkpoint's own tokenizer, where it has one, must be the beginning of ours; special tokens may change."""
     place = next((it for it in (folder / "tokenizer", folder) if (it / "tokenizer.json").is_file()), None)
     if place is None:
         if tokenizer.padded < vocab:

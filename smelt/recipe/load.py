@@ -15,6 +15,7 @@ from smelt.recipe.schema import Recipe
 from smelt.recipe.source import Path_, Source, dotted, read_source
 
 _PATH_IN_MESSAGE = re.compile(r"((?:\w+\.)+\w+): ")  # of a rule that spans sections, below the section it is in
+_OWN_PART = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -85,6 +86,8 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema of a recipe, for editors."""
     schema = Recipe.model_json_schema()
     schema["properties"]["base"] = {"type": "string", "description": "Another recipe file that this one changes."}
+    for part in ("attention", "feedforward"):
+        schema["$defs"]["Model"]["properties"][part]["oneOf"].append(_OWN_PART)
     schema["$defs"]["Part"] = schema["$defs"]["Model"]["properties"]["attention"]  # of a branch: any mixer
     return schema
 

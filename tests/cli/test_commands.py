@@ -24,7 +24,15 @@ def test_help_and_recipe_commands_import_no_torch(workshop) -> None:
     "command",
     [
         *["", "run", "train", "posttrain", "eval", "export", "import", "chat", "report"],
-        *["recipe check", "recipe cost", "recipe show", "recipe diff", "recipe schema", "corpus build", "corpus inspect"],
+        *[
+            "recipe check",
+            "recipe cost",
+            "recipe show",
+            "recipe diff",
+            "recipe schema",
+            "corpus build",
+            "corpus inspect",
+        ],
         *["tokenizer train", "data build", "data inspect", "data trace"],
     ],
 )

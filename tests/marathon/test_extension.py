@@ -87,7 +87,9 @@ def test_cached_decoding_is_the_whole_forward_pass_and_documents_stay_apart(work
     with torch.no_grad():
         whole = model(tokens, starts)
         cache = Cache(model, 2, 16)
-        pieces = [model(tokens[:, span], starts[:, span], cache=cache) for span in (slice(7), slice(7, 8), slice(8, 16))]
+        pieces = [
+            model(tokens[:, span], starts[:, span], cache=cache) for span in (slice(7), slice(7, 8), slice(8, 16))
+        ]
         torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=0)
         torch.testing.assert_close(model(tokens[:1, 5:]), whole[:1, 5:], atol=1e-5, rtol=0)
 

@@ -193,8 +193,10 @@ def test_a_run_begins_where_another_ended_and_its_key_knows_the_checkpoint(works
     ready = prepare(recipe, workshop.project)
     model, changes = started(workshop, recipe)
     assert changes == []
-    assert all(torch.equal(it, model.state_dict()[name]) for name, it in load_model(
-        checkpoint_path(first.run, 6)).state_dict().items())
+    assert all(
+        torch.equal(it, model.state_dict()[name])
+        for name, it in load_model(checkpoint_path(first.run, 6)).state_dict().items()
+    )
     assert ready.tokenizer.padded == model.vocab
 
     keys = []

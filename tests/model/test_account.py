@@ -159,8 +159,10 @@ def counted_flops(config: Model, sequence: int, products: tuple[str, ...]) -> in
     """FLOPs of one row's forward pass in the operators `products`."""
     model = Decoder(config, VOCAB)
     initialise(model, 0)
-    grouped = {torch.ops.aten._grouped_mm: lambda a, b, *rest, out_shape=None, **more: 2 * a[0] * a[1] * b[-1],
-               torch.ops.smelt.grouped_linear: lambda x, weight, *rest, out_shape=None: 2 * x[0] * x[1] * weight[1]}
+    grouped = {
+        torch.ops.aten._grouped_mm: lambda a, b, *rest, out_shape=None, **more: 2 * a[0] * a[1] * b[-1],
+        torch.ops.smelt.grouped_linear: lambda x, weight, *rest, out_shape=None: 2 * x[0] * x[1] * weight[1],
+    }
     with FlopCounterMode(display=False, custom_mapping=grouped) as counter, torch.no_grad():
         model.eval()(torch.arange(sequence)[None] % VOCAB)
     counts = {str(operator).split(".")[-1]: flops for operator, flops in counter.get_flop_counts()["Global"].items()}

@@ -133,15 +133,20 @@ def test_gpt_oss(data: st.DataObject, base: dict[str, Any], experts: dict[str, i
     check_family(config, seed)
 
 
-SMALL = {"vocab_size": VOCAB, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL = {
+    "vocab_size": VOCAB,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
 LATENT = {"q_lora_rank": 4, "kv_lora_rank": 4, "qk_nope_head_dim": 2, "qk_rope_head_dim": 4, "v_head_dim": 4}
 CONFIGS: dict[str, PreTrainedConfig] = {
     "qwen3_moe": Qwen3MoeConfig(**SMALL, moe_intermediate_size=4, num_experts=4, num_experts_per_tok=2),
-    "mixtral": MixtralConfig(**SMALL, num_key_value_heads=2, intermediate_size=4, num_local_experts=4),
+    "mixtral": MixtralConfig(**SMALL, intermediate_size=4, num_local_experts=4),
     "deepseek_v3": DeepseekV3Config(
         **SMALL,
         **LATENT,
-        num_key_value_heads=2,
         intermediate_size=8,
         moe_intermediate_size=4,
         n_routed_experts=4,
@@ -150,9 +155,7 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         num_experts_per_tok=2,
         first_k_dense_replace=1,
     ),
-    "gpt_oss": GptOssConfig(
-        **SMALL, num_key_value_heads=2, intermediate_size=4, num_local_experts=4, num_experts_per_tok=2
-    ),
+    "gpt_oss": GptOssConfig(**SMALL, intermediate_size=4, num_local_experts=4, num_experts_per_tok=2),
 }
 
 

@@ -164,9 +164,7 @@ def test_sparsity_and_granularity_of_the_table_of_experts(
     experts: int, shared: int, chosen: int, hidden: int, width: int, sparse: float, fine: float
 ) -> None:
     """ARCH-21: PLAYBOOK 4.9, to the digits printed there."""
-    part = MixtureOfExperts(
-        kind="moe", experts=experts, top_k=chosen, width=width, shared_width=shared * width or None
-    )
+    part = MixtureOfExperts(kind="moe", experts=experts, top_k=chosen, width=width, shared_width=shared * width or None)
     assert sparsity(part) == pytest.approx(sparse, abs=0.1)
     assert granularity(part, hidden) == pytest.approx(fine, abs=0.07)
 

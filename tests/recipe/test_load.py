@@ -116,7 +116,11 @@ def test_an_environment_variable_in_a_value_is_expanded(recipe: Path, monkeypatc
         ("name: tiny", "name: [", "recipe.yaml:3: not valid YAML"),
         ("  layers: 4", "  layers: four", "recipe.yaml:9: model.layers: expected a number such as 4096, 4k or 2.36M"),
         ("  hidden: 64", "", "recipe.yaml:7: model.hidden: required, but missing; add it"),
-        ('layers: "3::4"', 'layers: "7::8"', "recipe.yaml:13: model.per_layer.0.layers: '7::8' selects none of the 4 layers"),
+        (
+            'layers: "3::4"',
+            'layers: "7::8"',
+            "recipe.yaml:13: model.per_layer.0.layers: '7::8' selects none of the 4 layers",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_file_line_key_and_mend(

@@ -43,8 +43,10 @@ def test_a_slice_of_the_same_kind_merges_another_replaces_and_the_later_wins() -
         position={"kind": "rope", "theta": 1e4, "scaling": {"kind": "yarn", "factor": 4, "original": 64}},
         per_layer=[
             {"layers": "1:", "position": {"scaling": {"factor": 8}}},
-            {"layers": "2:", "attention": {"kind": "mla", "heads": 2, "kv_rank": 8, "nope_dim": 4, "rope_dim": 4,
-                                           "value_dim": 4}},
+            {
+                "layers": "2:",
+                "attention": {"kind": "mla", "heads": 2, "kv_rank": 8, "nope_dim": 4, "rope_dim": 4, "value_dim": 4},
+            },
             {"layers": -1, "attention": {"heads": 3}, "norm": {"placement": "post"}},
         ],
     )
@@ -269,7 +271,10 @@ def test_what_a_stage_sets_stays_until_a_later_one_sets_it_again(tmp_path: Path)
         ("model.position.fraction: 0.5", "'model.position.fraction' cannot change between stages; what can is model"),
         ("train.clip: 2", "'train.clip' cannot change between stages"),
         ("model.position.theta: 0", "train.stages.1.set: model.position.rope.theta: input should be greater than 1"),
-        ("model.per_layer.0.position.theta: 5", "train.stages.1.set: model.per_layer.0.position.theta: kind 'none' has"),
+        (
+            "model.per_layer.0.position.theta: 5",
+            "train.stages.1.set: model.per_layer.0.position.theta: kind 'none' has",
+        ),
         ("model.per_layer.3.position.theta: 5", "train.stages.1.set: model.per_layer: has no entry 3"),
         ("model.attention.sink_tokens: 4", "train.stages.1.set: model.attention.gqa: sink_tokens (4) needs a window"),
     ],

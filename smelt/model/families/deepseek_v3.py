@@ -14,9 +14,8 @@ from smelt.model.families.fields import (
     PRE_NORMS,
     part,
     read_choice,
-    read_rope,
-    write_rope,
 )
+from smelt.model.families.rope import read_rope, write_rope
 from smelt.model.families.rules import Rule, same, via
 from smelt.model.families.sparse import (
     ROUTER_LOSS,

@@ -15,12 +15,11 @@ from smelt.model.families.fields import (
     per_layer,
     read_choice,
     read_llama,
-    read_rope,
     write_choice,
     write_llama,
-    write_rope,
     write_windows,
 )
+from smelt.model.families.rope import read_rope, write_rope
 from smelt.model.families.rules import same
 from smelt.recipe.sections.model import Model
 

@@ -12,8 +12,6 @@ from smelt.model.families.fields import (
     check_types,
     from_layers,
     read_choice,
-    read_rope,
-    write_rope,
 )
 from smelt.model.families.hybrid import (
     OLDER_TYPES,
@@ -23,6 +21,7 @@ from smelt.model.families.hybrid import (
     read_limits,
     write_limits,
 )
+from smelt.model.families.rope import read_rope, write_rope
 from smelt.model.families.rules import Rule, joined, same
 from smelt.model.families.sparse import ROUTER_LOSS, SILU, first_mixture, require, router, shared_width
 from smelt.recipe.parts.attention import GroupedQuery

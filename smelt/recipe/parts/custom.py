@@ -58,8 +58,8 @@ def unchanged_class(part: Custom) -> type[Any]:
     owner = custom_class(part.kind)
     if part.source != _hash(owner):
         raise InputError(
-            f"kind '{part.kind}': {inspect.getfile(owner)} has changed since this recipe was frozen; restore it, or drop "
-            "'source' from the recipe to use it as it is now"
+            f"kind '{part.kind}': {inspect.getfile(owner)} has changed since this recipe was frozen; restore it, or "
+            "drop 'source' from the recipe to use it as it is now"
         )
     return owner
 

@@ -42,7 +42,7 @@ class Latent(Part):
         q = (
             hidden * self.q_rank + self.q_rank + self.q_rank * self.heads * key
             if self.q_rank
-            else (hidden * self.heads * key)
+            else hidden * self.heads * key
         )
         kv = hidden * (self.kv_rank + self.rope_dim) + self.kv_rank
         up = self.kv_rank * self.heads * (self.nope_dim + self.value_dim)

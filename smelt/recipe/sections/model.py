@@ -60,10 +60,10 @@ class MultiToken(Section):
 
 
 class Model(Section):
-    """A decoder. `embedding_scale`, `residual_scale` and `logit_scale` multiply the embeddings, what each sublayer adds,
-    and the logits; `logit_softcap` bounds the logits by softcap * tanh(logits / softcap); `z_loss` is the weight of the
-    mean squared logsumexp of the logits (PaLM). `load` names the checkpoint the weights start from, and `source`, filled
-    in when a run begins, identifies what was in it."""
+    """A decoder. `embedding_scale`, `residual_scale` and `logit_scale` multiply the embeddings, what each sublayer
+    adds, and the logits; `logit_softcap` bounds the logits by softcap * tanh(logits / softcap); `z_loss` is the weight
+    of the mean squared logsumexp of the logits (PaLM). `load` names the checkpoint the weights start from; `source`,
+    filled in when a run begins, identifies what was in it."""
 
     load: str | None = None
     source: str | None = None
@@ -168,7 +168,7 @@ def _fields(part: str) -> dict[str, tuple[str, ...]]:
 
 
 class WarmStart(Section):
-    """A model that starts from `load`, a checkpoint of ours or a Hugging Face folder, with the fields given here changed.
+    """A model that starts from `load`, a checkpoint of ours or a Hugging Face folder, with the fields here changed.
 
     Fields are those of a model section; `per_layer` changes come after the checkpoint's own.
     """
@@ -227,7 +227,5 @@ def _which(value: Any) -> str:
     return type(value).__name__
 
 
-ModelOrStart = Annotated[
-    Annotated[Model, Tag("Model")] | Annotated[WarmStart, Tag("WarmStart")], Discriminator(_which)
-]
+ModelOrStart = Annotated[Annotated[Model, Tag("Model")] | Annotated[WarmStart, Tag("WarmStart")], Discriminator(_which)]
 _LAYER = TypeAdapter(Layer)

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 from smelt.recipe.sections.base import Section
 from smelt.recipe.units import Count, CountOrZero
 
-
 _SETTABLE = re.compile(
     r"model(\.per_layer\.\d+)?\.(position\.theta|position\.scaling(\.\w+)?|attention\.(window|sink_tokens|chunk))"
 )
@@ -58,7 +57,7 @@ class Stage(Section):
     mixture: dict[str, float] = Field(min_length=1)
     sequence: Count | None = None
     schedule: Schedule | None = None
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _settable(self) -> "Stage":
