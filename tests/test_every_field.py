@@ -303,6 +303,7 @@ PLAIN_DELTA = "{kind: gated_deltanet, key_heads: 2, value_heads: 4, key_dim: 8, 
 LINEAR = "{kind: linear, heads: 2, key_dim: 8, value_dim: 8}"
 PLAIN_MOE = "{kind: moe, experts: 4, top_k: 2, width: 16}"
 BRANCHES = "{kind: parallel, branches: [{mixer: {heads: 2, kv_heads: 1}}, {mixer: {heads: 2, kv_heads: 2}}]}"
+ROPE = "model.position={kind: rope, theta: 100}"
 YARN = "{kind: yarn, factor: 4, original: 64}"
 LLAMA3 = "{kind: llama3, factor: 4, original: 64}"
 

@@ -50,10 +50,11 @@ class Block:
 
     def distances(self) -> Tensor:
         """From each key to each query, int64 `[queries, keys]`."""
-        return torch.arange(self.first, self.end)[:, None] - self.keys(torch.arange(self.end)[None, :, None])[0, :, 0]
+        keys = torch.cat((torch.arange(self.sinks), torch.arange(self.low, self.end)))
+        return torch.arange(self.first, self.end)[:, None] - keys
 
     def hide(self, scores: Tensor, scope: Scope) -> None:
-        """Make what `scope` hides -inf in `[rows, group, queries, keys]`: it is found at the edges of the span alone."""
+        """Make what `scope` hides -inf in `[rows, group, queries, keys]`; only the edges of the span have any."""
         near = scores[..., self.sinks :]
         near[..., self.first - self.low :] += _mask(scope, self.first, self.end, self.first, self.end)
         if scope.window is not None and self.end - scope.window > self.low:

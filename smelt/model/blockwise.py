@@ -62,7 +62,7 @@ class Rows:
     def backward(
         self, grad: Tensor, inner: Tensor, share: Tensor | None, tape: Tape | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v from `grad`, that of `out`, and `inner` `[rows, group, seq, 1]`, sum of grad * out."""
+        """Gradients of q, k, v from that of `out`, and from `inner` `[rows, group, seq, 1]`, the sum of grad * out."""
         grad_q = torch.empty_like(self.q)
         grad_k, grad_v = _wide(torch.zeros_like(self.k)), _wide(torch.zeros_like(self.v))
         wide = (_wide(self.q), _wide(self.k)) if tape is None else None

@@ -48,16 +48,16 @@ class Experts(nn.Module):
         up = self._project(rows, self.up, self.up_bias, expert, ends)
         gate = up if self.gate is None else self._project(rows, self.gate, self.gate_bias, expert, ends)
         # The weight of a choice multiplies here, where a row is narrowest, and not behind the projection down.
-        weight = weights.flatten()[order].to(x.dtype)[:, None]
+        weight = weights.flatten().index_select(0, order).to(x.dtype)[:, None]
         out = grouped_linear(activate(self.activation, gate, up) * weight, self.down.to(x.dtype), ends)
         if self.down_bias is not None:
-            out = out + self.down_bias.to(x.dtype)[expert] * weight
+            out = out + _of(expert, self.down_bias, x.dtype) * weight
         gathered: Tensor = _Gather.apply(out, order, place.view_as(chosen))
         return gathered
 
     def _project(self, rows: Tensor, weight: Tensor, bias: Tensor | None, expert: Tensor, ends: Tensor) -> Tensor:
         out = grouped_linear(rows, weight.to(rows.dtype), ends)
-        return out if bias is None else out + bias.to(rows.dtype)[expert]
+        return out if bias is None else out + _of(expert, bias, rows.dtype)
 
 
 class Shared(nn.Module):
@@ -119,6 +119,11 @@ class _Gather(torch.autograd.Function):
 
 def _sum(rows: Tensor, place: Tensor) -> Tensor:
     return F.embedding_bag(place, rows, mode="sum")  # one pass: `rows[place].sum(1)` takes several times as long
+
+
+def _of(expert: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """The bias of each row's expert, cast last: its gradient, a sum over many rows, is summed in float32."""
+    return F.embedding(expert, bias).to(dtype)
 
 
 def _parameter(*shape: int) -> nn.Parameter:

@@ -95,7 +95,7 @@ def test_cached_decoding_is_the_whole_forward_pass_and_documents_stay_apart(work
 
 
 def test_they_train_save_and_load(workshop, parts: Path) -> None:
-    outcome = train(workshop, small(workshop, "extended", "train.optimizer.lr=2e-2"))
+    outcome = train(workshop, small(workshop, "own-parts", "train.optimizer.lr=2e-2"))
     losses = [row["loss"] for row in rows(outcome.run / "metrics.jsonl")]
     assert losses[-1] < losses[0] - 0.1
     loaded = load_model(checkpoint_path(outcome.run, 8))

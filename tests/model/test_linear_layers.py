@@ -192,7 +192,7 @@ def test_layers_start_with_a_spread_of_time_scales() -> None:
     assert draw("x", 0, 0, 999, layer(MAMBA2).conv.fills["weight"]).abs().max() <= 3**-0.5
 
 
-@pytest.mark.parametrize("fields", [MAMBA2, DELTANET, linear("gateloop"), linear("mamba")])
+@pytest.mark.parametrize("fields", [MAMBA2, DELTANET, linear("mamba")])
 def test_a_compiler_takes_the_layer_whole(fields: dict[str, Any]) -> None:
     """Without a graph break."""
     module, x, starts = layer({**fields, "chunk": 4}), inputs(2, 7), starts_of([[7], [3, 4]])

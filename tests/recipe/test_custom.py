@@ -103,9 +103,7 @@ def test_a_mistake_is_named(project: Path, old: str, new: str, message: str) -> 
 
 def test_a_file_that_cannot_be_imported_is_named_with_its_error(project: Path) -> None:
     project.write_text("def broken(:\n")
-    with pytest.raises(
-        InputError, match=r"recipe\.yaml:5: model\.attention: .*SyntaxError: invalid syntax \(own\.py, l"
-    ):
+    with pytest.raises(InputError, match=r"recipe\.yaml:5: model\.attention: .*SyntaxError: .* \(own\.py, line 1\)"):
         load_recipe("recipe.yaml")
 
 
@@ -116,7 +114,5 @@ def test_a_changed_file_is_read_anew_and_no_longer_fits_what_was_frozen(project:
     after = load_recipe("recipe.yaml")
     assert after.model.attention.depth == 20
     assert "model.attention.source" in [each.key for each in diff(before, after)]
-    with pytest.raises(
-        InputError, match=r"own\.py has changed since this recipe was frozen; restore it, or drop 'source'"
-    ):
+    with pytest.raises(InputError, match=r"own\.py has changed since this recipe was frozen; restore it, or drop"):
         unchanged_class(load_recipe("frozen.yaml").model.attention)

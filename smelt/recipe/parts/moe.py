@@ -11,7 +11,7 @@ from smelt.recipe.units import Count
 
 class BalanceLoss(Section):
     """`weight` * sum(f_i * P_i) joins the loss: f_i the share of choices that fall on expert i, P_i its mean routing
-    probability. It is `weight` / experts in perfect balance and `weight` when one expert takes all (the loss of Fedus et
+    probability. It is `weight` / experts in perfect balance and `weight` when one expert takes all (that of Fedus et
     al. 2021 without their factor, the number of experts). f counts the global batch up to and with the micro-batch at
     hand; with `local`, the micro-batch alone."""
 
@@ -21,8 +21,8 @@ class BalanceLoss(Section):
 
 
 class BalanceBias(Section):
-    """Loss-free balancing (Wang et al. 2024): after each step the bias of an expert with more than the mean load falls by
-    `rate`, that of one with less rises. The bias joins the scores in the choice of experts, never in their weights."""
+    """Loss-free balancing (Wang et al. 2024): after each step the bias of an expert with more than the mean load falls
+    by `rate`, that of one with less rises. It joins the scores in the choice of experts, never in their weights."""
 
     kind: Literal["bias"]
     rate: float = Field(default=0.001, gt=0)
@@ -32,12 +32,13 @@ Balance = Annotated[BalanceLoss | BalanceBias, Field(discriminator="kind")]
 
 
 class MixtureOfExperts(Part):
-    """`top_k` of `experts` networks of `width` channels a token, beside a shared one of `shared_width` that is always on.
+    """`top_k` of `experts` networks of `width` channels for a token, beside a shared one of `shared_width` for all.
 
     score         routing probabilities: softmax over the experts, or a sigmoid each
-    normalize     the chosen experts' weights are divided by their sum
+    normalize     the chosen experts' weights are divided by their sum; a single one's is then 1 whatever its score, and
+                  the router learns from balancing alone
     scale         and multiplied by this
-    groups        experts in equal groups, of which the best `groups_kept` (by the sum of their two best scores) take part
+    groups        experts in equal groups, of which the `groups_kept` with the best sum of two scores take part
     activation    of the experts and the shared network: swiglu, relu2 (no gate), or clamped_swiglu as in gpt-oss:
                   gate at most 7, up within 7 of 0, then (up + 1) * gate * sigmoid(1.702 * gate)
     bias          on the experts' projections and the router
