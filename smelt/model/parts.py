@@ -10,10 +10,10 @@ from torch import nn
 from smelt.model.attention import GroupedQueryAttention
 from smelt.model.deltanet import GatedDeltaNet
 from smelt.model.feedforward import GeGLU, ReLU2, SwiGLU
-from smelt.model.moe import MixtureOfExperts
 from smelt.model.latent import LatentAttention
 from smelt.model.linear_attention import LinearAttention
 from smelt.model.mamba2 import Mamba2
+from smelt.model.moe import MixtureOfExperts
 from smelt.model.parallel import Parallel
 from smelt.recipe.parts.custom import Custom, unchanged_class
 from smelt.recipe.parts.part import Part, Surroundings

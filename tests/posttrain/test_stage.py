@@ -125,7 +125,7 @@ def test_a_model_whose_own_forward_the_trainer_skips_is_refused(base: Path) -> N
     class Scaled(LlamaForCausalLM):
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             out = super().forward(*args, **kwargs)
-            out.logits = out.logits * 3
+            out.logits = out.logits * 30
             return out
 
     model = Scaled.from_pretrained(base, dtype=torch.float32)

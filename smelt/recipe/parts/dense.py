@@ -7,7 +7,7 @@ from smelt.recipe.units import Count
 
 
 class _Gated(Part):
-    """down(act(gate(x)) * up(x)), `width` channels wide; `gate_scale` and `output_scale` multiply gate(x) and the output."""
+    """down(act(gate(x)) * up(x)), `width` channels wide; `gate_scale` multiplies gate(x), `output_scale` the output."""
 
     width: Count
     bias: bool = False
