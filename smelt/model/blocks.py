@@ -11,7 +11,7 @@ from smelt.model.scope import Scope
 
 BLOCK = 64  # queries
 GROUPED = 32  # queries, where the heads of a group are multiplied together
-ELEMENTS = 1 << 19  # scores computed at once, unless one row's block has more
+ELEMENTS = 1 << 21  # scores computed at once, unless one row's block has more
 
 
 @dataclass(frozen=True)

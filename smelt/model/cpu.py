@@ -16,7 +16,8 @@ from smelt.model.dense import scaled_dot_product
 from smelt.model.documents import SHORT, WASTE, Documents, documents
 from smelt.model.scope import Scope, slopes
 
-LONGEST = 512  # rows up to this length keep their probabilities for the backward pass
+LONGEST = 512  # tokens of rows that keep their probabilities for the backward pass
+WIDEST = 2  # bytes of a number that is kept: for float32, computing it again takes no longer
 
 
 class Blockwise:
@@ -30,7 +31,7 @@ class Blockwise:
         short = sequence <= LONGEST
         if self.starts is None and scope.plain and sinks is None and not short and k.shape[-1] == v.shape[-1]:
             return scaled_dot_product(q, k, v, scope.scale, is_causal=True)
-        keep = short and scope.softcap is None and torch.is_grad_enabled() and q.requires_grad
+        keep = short and q.itemsize <= WIDEST and scope.softcap is None and torch.is_grad_enabled() and q.requires_grad
         starts = self.starts
         if scope.chunk is not None and scope.chunk < sequence:
             starts = _chunks(starts, scope.chunk, q)
