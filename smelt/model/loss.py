@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-CHUNK = {"cpu": 2**27, "cuda": 2**30}  # bytes of one chunk's logits, in the dtype of the hidden states
-TILE = 2**24  # bytes of the rows whose exponentials are taken at once, small enough for a CPU's cache
+CHUNK = {"cpu": 2**24, "cuda": 2**30}  # bytes of one chunk's logits, in the dtype of the hidden states,
+CHUNK_ROWS = 512  # but at least these tokens, as each chunk adds to the gradient of all weights
+TILE = 2**22  # bytes of the rows whose exponentials are taken at once, small enough for a CPU's cache,
+TILE_ROWS = 32  # but at least these
 BLOCK = 4096  # vocabulary entries whose weight gradient is added at once, for the same reason
 
 
@@ -126,7 +128,7 @@ def _chunks(
     if upstream is not None:
         grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         upstream = (upstream.where(counted, 0) * scale).to(exact)[:, None]
-    rows = max(1, CHUNK.get(hidden.device.type, 2**27) // (cast.element_size() * len(cast)))
+    rows = max(CHUNK_ROWS, CHUNK.get(hidden.device.type, 2**24) // (cast.element_size() * len(cast)))
     logits = hidden.new_empty(min(rows, len(hidden)), len(cast))
     for first in range(0, len(hidden), rows):
         part = slice(first, first + rows)
@@ -155,7 +157,7 @@ def _softmax(
     """Write `loss` and `log_z` `[tokens]` of raw `logits` `[tokens, vocab]`, by which the logits are overwritten if
     `wanted` with the gradient of loss + z_loss * log_z ** 2 by them, times the denominators `[tokens, 1]` returned."""
     vocab = logits.shape[1]
-    rows = max(1, TILE // (loss.element_size() * vocab))
+    rows = max(TILE_ROWS, TILE // (loss.element_size() * vocab))
     room = loss.new_empty(min(rows, len(logits)), vocab)
     totals = torch.empty_like(loss)[:, None]
     for first in range(0, len(logits), rows):

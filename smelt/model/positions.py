@@ -1,9 +1,11 @@
 """Where a token stands: positions that restart with each document, and their rotary embedding (Su et al. 2021)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from smelt.recipe.parts.position import LinearScaling, Llama3Scaling, Rope, Yarn
 
@@ -44,8 +46,30 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     cosines, sines = rotation
     channels = cosines.shape[-1]
     turning = x[..., :channels]
-    turned = (turning * cosines + turning.roll(channels // 2, -1) * sines).to(x.dtype)
+    turned: Tensor = (
+        _turn(turning, cosines, sines) if torch.compiler.is_compiling() else _Turn.apply(turning, *rotation)
+    )
     return turned if channels == x.shape[-1] else torch.cat((turned, x[..., channels:]), -1)
+
+
+def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    wide = x.to(torch.promote_types(x.dtype, cosines.dtype))
+    return (wide * cosines + wide.roll(x.shape[-1] // 2, -1) * sines).to(x.dtype)
+
+
+class _Turn(torch.autograd.Function):
+    """`_turn`, whose backward is the turn back: few passes over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        ctx.save_for_backward(cosines, sines)
+        return _turn(x, cosines, sines)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cosines, sines = ctx.saved_tensors
+        return _turn(grad, cosines, -sines), None, None
 
 
 def frequencies(part: Rope, channels: int, device: torch.device) -> Tensor:

@@ -50,7 +50,9 @@ def plain(x: Tensor, weight: Tensor, targets: Tensor, scale: float, softcap: flo
 def resize(monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int, int]) -> None:
     chunk, tile, block = sizes
     monkeypatch.setattr(module, "CHUNK", {"cpu": chunk})
+    monkeypatch.setattr(module, "CHUNK_ROWS", 1)
     monkeypatch.setattr(module, "TILE", tile)
+    monkeypatch.setattr(module, "TILE_ROWS", 1)
     monkeypatch.setattr(module, "BLOCK", block)
 
 
