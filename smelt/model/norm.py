@@ -23,26 +23,33 @@ class RMSNorm(nn.Module):
         """`[..., channels]` -> the same shape and dtype."""
         weight = 1 + self.weight if self.zero_centered else self.weight
         if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            normed: Tensor = _RMSNorm.apply(x.float(), weight, self.eps)
-        else:
-            normed = F.rms_norm(x.float(), weight.shape, weight, self.eps)
-        return normed.to(x.dtype)
+            normed: Tensor = _RMSNorm.apply(x, weight, self.eps)
+            return normed
+        return F.rms_norm(x.float(), weight.shape, weight, self.eps).to(x.dtype)
 
 
 class _RMSNorm(torch.autograd.Function):
-    """`F.rms_norm` with a backward of five passes: on CPU, PyTorch's own is composed of a dozen small operations."""
+    """`F.rms_norm` in float32, in place where it can be: on CPU, fresh memory costs more than the arithmetic."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        wide = _wide(x)
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight)
+        return wide.mul_(scale).mul_(weight).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, scale = ctx.saved_tensors
-        product = grad * x
-        grad_weight = scale.flatten() @ product.flatten(0, -2)
-        pull = (product @ weight).unsqueeze(-1) * scale.pow(3).div_(x.shape[-1])
-        return (grad * weight).mul_(scale).addcmul_(x, pull, value=-1), grad_weight, None
+        normed, pulled = _wide(x).mul_(scale), _wide(grad)
+        product = pulled * normed
+        grad_weight = product.new_ones(scale.numel()) @ product.flatten(0, -2)
+        pull = (product @ weight).div_(x.shape[-1]).unsqueeze(-1)
+        out = pulled.mul_(weight).addcmul_(normed, pull, value=-1).mul_(scale)
+        return out.to(x.dtype), grad_weight, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """A copy of `x` in float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
