@@ -209,8 +209,9 @@ def measure(quick: bool) -> list[dict[str, Any]]:
     rounds = 5 if quick else 11
     rows = [masked(rounds)] if CHOSEN is None else []
     for family in [CHOSEN] if CHOSEN else FAMILIES:
-        rows += [measured(family, compiled, rounds) for compiled in ((False, True) if family in STRICT else (False,))]
-        print(rows[-1], file=sys.stderr, flush=True)
+        for compiled in (False, True) if family in STRICT else (False,):
+            rows.append(measured(family, compiled, rounds))
+            print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
