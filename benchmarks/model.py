@@ -77,6 +77,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "mamba_n_groups": 1,
     },
     "nemotron_h": {
+        "tie_word_embeddings": False,
         "layers_block_type": ["mamba", "mlp", "attention", "mlp", "mamba", "mlp"],
         "head_dim": 64,
         "mamba_num_heads": 12,
