@@ -79,18 +79,9 @@ def attention(
 
 @attention.register_fake
 def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    sinks: Tensor | None,
-    starts: Tensor | None,
-    scale: float,
-    window: int | None,
-    sink_tokens: int,
-    softcap: float | None,
-    alibi: bool,
-    keep: bool,
+    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, starts: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
+    *_, keep = rest
     out = q.new_empty(*q.shape[:3], v.shape[-1])
     share = q.new_empty(0) if sinks is None else sinks.new_empty(q.shape[:3])
     return out, share, q.new_empty(_room(q) if keep else 0)
@@ -132,21 +123,7 @@ def attention_backward(
 
 
 @attention_backward.register_fake
-def _(
-    grad: Tensor,
-    inner: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    starts: Tensor | None,
-    share: Tensor,
-    kept: Tensor,
-    scale: float,
-    window: int | None,
-    sink_tokens: int,
-    softcap: float | None,
-    alibi: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, inner: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 

@@ -1,5 +1,8 @@
 """Feed-forward networks that every token passes whole."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,15 +15,14 @@ from smelt.recipe.parts.part import Surroundings
 class _Gated(nn.Module):
     """`down(act(gate(x)) * up(x))`."""
 
+    act: Callable[[Tensor], Tensor]
+
     def __init__(self, config: dense.SwiGLU | dense.GeGLU, around: Surroundings) -> None:
         super().__init__()
         self.gate_scale, self.output_scale = config.gate_scale, config.output_scale
         self.gate = Linear(around.hidden, config.width, config.bias)
         self.up = Linear(around.hidden, config.width, config.bias)
         self.down = Linear(config.width, around.hidden, config.bias, writes=True)
-
-    def act(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, None]:
         """`[batch, seq, hidden]` -> the same."""
@@ -32,15 +34,13 @@ class _Gated(nn.Module):
 class SwiGLU(_Gated):
     """Gated by SiLU (Shazeer 2020)."""
 
-    def act(self, x: Tensor) -> Tensor:
-        return F.silu(x)
+    act = staticmethod(F.silu)
 
 
 class GeGLU(_Gated):
     """Gated by GELU in its tanh form (Shazeer 2020)."""
 
-    def act(self, x: Tensor) -> Tensor:
-        return F.gelu(x, approximate="tanh")
+    act = staticmethod(partial(F.gelu, approximate="tanh"))
 
 
 class ReLU2(nn.Module):
