@@ -4,7 +4,7 @@ from typing import Any
 
 from smelt.model.families.family import Config, Family
 from smelt.model.families.fields import LLAMA_DEFAULTS, part, read_choice, read_llama, write_common
-from smelt.model.families.hybrid import mamba2, read_limits, write_limits
+from smelt.model.families.hybrid import mamba2, read_mamba2, write_limits
 from smelt.model.families.rules import same
 from smelt.model.families.sparse import SILU, require
 from smelt.recipe.parts.attention import GroupedQuery
@@ -49,24 +49,13 @@ def _read(config: Config) -> Model:
 
 
 def _read_mamba(config: Config) -> dict[str, Any]:
-    heads = config["mamba_n_heads"]
     inner = config["mamba_d_ssm"] or int(config["mamba_expand"] * config["hidden_size"])
-    require(config, "mamba_d_head", "auto", inner / heads)
     return {
-        "kind": "mamba2",
-        "heads": heads,
-        "head_dim": inner // heads,
-        "state": config["mamba_d_state"],
-        "groups": config["mamba_n_groups"],
+        **read_mamba2(config, inner),
         "norm_groups": config["mamba_n_groups"] if config["mamba_rms_norm"] else 1,
         "norm": config["mamba_rms_norm"],
         "gate_first": not (config["mamba_rms_norm"] and config["mamba_norm_before_gate"]),
-        "conv": config["mamba_d_conv"],
-        "chunk": config["mamba_chunk_size"],
-        "bias": config["mamba_proj_bias"],
-        "conv_bias": config["mamba_conv_bias"],
         "scales": config["ssm_multipliers"] or [1.0] * 5,
-        **read_limits(config),
     }
 
 

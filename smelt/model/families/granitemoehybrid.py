@@ -18,7 +18,7 @@ from smelt.model.families.hybrid import (
     first_mixer,
     inverse,
     mamba2,
-    read_limits,
+    read_mamba2,
     write_limits,
 )
 from smelt.model.families.rope import read_rope, write_rope
@@ -38,7 +38,8 @@ def _read(config: Config) -> Model:
     count = config["num_hidden_layers"]
     types = [OLDER_TYPES.get(kind, kind) for kind in config["layer_types"] or ["mamba"] * count]
     check_types(config, types, "linear_attention", "full_attention")
-    mixers = {"linear_attention": _read_mamba(config), "full_attention": _read_attention(config)}
+    inner = int(config["mamba_expand"] * config["hidden_size"])
+    mixers = {"linear_attention": read_mamba2(config, inner), "full_attention": _read_attention(config)}
     section = {
         "hidden": config["hidden_size"],
         "layers": count,
@@ -64,24 +65,6 @@ def _read_attention(config: Config) -> dict[str, Any]:
         "head_dim": config["head_dim"],
         "bias": "all" if config["attention_bias"] else "none",
         "scale": config["attention_multiplier"],
-    }
-
-
-def _read_mamba(config: Config) -> dict[str, Any]:
-    heads, inner = config["mamba_n_heads"], int(config["mamba_expand"] * config["hidden_size"])
-    require(config, "mamba_d_head", "auto", inner / heads)
-    return {
-        "kind": "mamba2",
-        "heads": heads,
-        "head_dim": inner // heads,
-        "state": config["mamba_d_state"],
-        "groups": config["mamba_n_groups"],
-        "norm_groups": config["mamba_n_groups"],
-        "conv": config["mamba_d_conv"],
-        "chunk": config["mamba_chunk_size"],
-        "bias": config["mamba_proj_bias"],
-        "conv_bias": config["mamba_conv_bias"],
-        **read_limits(config),
     }
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from smelt.model.families.family import Config
 from smelt.model.families.rules import Rule, joined, same, via
+from smelt.model.families.sparse import require
 from smelt.recipe.parts.mamba2 import Mamba2
 from smelt.recipe.sections.model import Layer, Model
 
@@ -20,6 +21,25 @@ _PROJECTIONS = ("gate", "x", "b", "c", "dt")
 def first_mixer(config: Model, kind: str) -> Any:
     """The first mixer of this kind, or None."""
     return next((layer.attention for layer in config.each_layer if layer.attention.kind == kind), None)
+
+
+def read_mamba2(config: Config, inner: int) -> dict[str, Any]:
+    """The Mamba-2 section that granitemoehybrid and falcon_h1 spell alike; `inner` is the channels of all heads."""
+    heads = config["mamba_n_heads"]
+    require(config, "mamba_d_head", "auto", inner / heads)
+    return {
+        "kind": "mamba2",
+        "heads": heads,
+        "head_dim": inner // heads,
+        "state": config["mamba_d_state"],
+        "groups": config["mamba_n_groups"],
+        "norm_groups": config["mamba_n_groups"],
+        "conv": config["mamba_d_conv"],
+        "chunk": config["mamba_chunk_size"],
+        "bias": config["mamba_proj_bias"],
+        "conv_bias": config["mamba_conv_bias"],
+        **read_limits(config),
+    }
 
 
 def mamba2(ours: str, theirs: str, pick: Callable[[Layer], Mamba2]) -> list[Rule]:
