@@ -14,6 +14,7 @@ from smelt.model.blocks import BLOCK
 from smelt.model.blockwise import Rows, Tape
 from smelt.model.dense import scaled_dot_product
 from smelt.model.documents import SHORT, WASTE, Documents, documents
+from smelt.model.in_graph import attention_in_graph
 from smelt.model.scope import Scope, slopes
 
 LONGEST = 512  # tokens of rows that keep their probabilities for the backward pass
@@ -29,8 +30,11 @@ class Blockwise:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None = None) -> Tensor:
         scope, sequence = self.scope, q.shape[1]
         short = sequence <= LONGEST
-        if self.starts is None and scope.plain and sinks is None and not short and k.shape[-1] == v.shape[-1]:
-            return scaled_dot_product(q, k, v, scope.scale, is_causal=True)
+        if self.starts is None and scope.plain and sinks is None:
+            if short and torch.compiler.is_compiling():
+                return attention_in_graph(q, k, v, scope.scale)
+            if not short and k.shape[-1] == v.shape[-1]:
+                return scaled_dot_product(q, k, v, scope.scale, is_causal=True)
         keep = short and q.itemsize <= WIDEST and scope.softcap is None and torch.is_grad_enabled() and q.requires_grad
         starts = self.starts
         if scope.chunk is not None and scope.chunk < sequence:

@@ -34,11 +34,22 @@ def rotation(position: Tensor, part: Rope, channels: int) -> Rotation:
 
     Both are multiplied by YaRN's temperature, which so reaches every product of a query and a key twice.
     """
-    angles = position[..., None, None].float() * frequencies(part, channels, position.device)
-    cosines, sines = angles.cos(), angles.sin()
-    if isinstance(part.scaling, Yarn):
-        cosines, sines = cosines * part.scaling.heat, sines * part.scaling.heat
+    heat = part.scaling.heat if isinstance(part.scaling, Yarn) else 1.0
+    return _table(position, frequencies(part, channels, position.device), heat)
+
+
+@torch.library.custom_op("smelt::rotation", mutates_args=())
+def _table(position: Tensor, frequencies: Tensor, heat: float) -> tuple[Tensor, Tensor]:
+    """An operator, since a compiler would take cosines anew for every layer and head."""
+    angles = position[..., None, None].float() * frequencies
+    cosines, sines = angles.cos().mul_(heat), angles.sin().mul_(heat)
     return torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)
+
+
+@_table.register_fake
+def _(position: Tensor, frequencies: Tensor, heat: float) -> tuple[Tensor, Tensor]:
+    shape = (*position.shape, 1, 2 * len(frequencies))
+    return frequencies.new_empty(shape), frequencies.new_empty(shape)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
@@ -54,7 +65,12 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
 def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, cosines.dtype))
-    return (wide * cosines + wide.roll(x.shape[-1] // 2, -1) * sines).to(x.dtype)
+    if not torch.compiler.is_compiling():
+        return (wide * cosines + wide.roll(x.shape[-1] // 2, -1) * sines).to(x.dtype)
+    half = x.shape[-1] // 2  # a compiler takes halves in one pass, and rolls by single numbers
+    low, high = wide[..., :half], wide[..., half:]
+    cosines, sines = cosines[..., half:], sines[..., half:]
+    return torch.cat((low * cosines - high * sines, high * cosines + low * sines), -1).to(x.dtype)
 
 
 class _Turn(torch.autograd.Function):

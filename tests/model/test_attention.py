@@ -279,6 +279,25 @@ def test_compiled_engines_serve_every_batch_of_documents_with_one_graph() -> Non
         assert counter.frame_count == graphs
 
 
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2)])
+@pytest.mark.parametrize("sequence", [1, 63, 64, 65, 200])
+def test_a_compiler_gets_short_whole_rows_as_plain_operations(heads: tuple[int, int], sequence: int) -> None:
+    """Equal to the plain engine, gradients too, and no operator of ours is left in the graph."""
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph.code)
+        return graph
+
+    @torch.compile(fullgraph=True, backend=keep, dynamic=False)
+    def compiled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return engine(None, CPU, Scope(0.3))(q, k, v)
+
+    inputs = qkv(2, sequence, heads, (16, 8))
+    close(compiled, lambda q, k, v: written_out(q, k, v, scope=Scope(0.3)), inputs)
+    assert graphs and all("smelt" not in code for code in graphs)
+
+
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @settings(max_examples=12)
 @given(
