@@ -1,4 +1,4 @@
-"""Blocks of queries and the keys they meet: how attention over rows is cut into pieces."""
+"""Blocks of queries and the keys they meet: how attention over rows is cut into pieces, and stored by them."""
 
 import functools
 from collections.abc import Iterator
@@ -29,14 +29,6 @@ class Block:
         """Queries of one head."""
         return self.end - self.first
 
-    def queries(self, x: Tensor) -> Tensor:
-        """The queries' part of `[rows, group, seq, channels]`, the heads of a group under each other."""
-        return x[self.rows, :, self.first : self.end].flatten(1, 2)
-
-    def put(self, x: Tensor, value: Tensor) -> None:
-        """Overwrite what `queries` reads."""
-        x[self.rows, :, self.first : self.end] = value.unflatten(1, (-1, self.size))
-
     def keys(self, x: Tensor) -> Tensor:
         """The keys' part of `[rows, seq, channels]`."""
         near = x[self.rows, self.low : self.end]
@@ -62,10 +54,34 @@ class Block:
             near[..., : edge - self.low] += _mask(scope, self.first, self.end, self.low, edge)
 
 
-def blocks(q: Tensor, scope: Scope) -> Iterator[Block]:
-    """The blocks that together hold every query of `q` `[rows, group, seq, channels]` once."""
-    rows, group, sequence = q.shape[:3]
-    size = BLOCK if group == 1 else GROUPED
+def block_size(group: int) -> int:
+    """Queries of a block, where so many heads are multiplied together."""
+    return BLOCK if group == 1 else GROUPED
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What belongs to queries, `[rows, group, seq, channels]`, stored block by block: each is one piece of memory, with
+    the heads of a group under each other."""
+
+    flat: Tensor  # [seq * rows * group, channels]
+    rows: int
+    group: int
+
+    def of(self, block: Block) -> Tensor:
+        """A view of the block's part, `[rows, group * queries, channels]`."""
+        heads = self.rows * self.group
+        return self.flat[block.first * heads : block.end * heads].view(self.rows, -1, self.flat.shape[1])[block.rows]
+
+    def new(self, flat: Tensor) -> "Queries":
+        """Other channels of the same queries."""
+        return Queries(flat, self.rows, self.group)
+
+
+def blocks(q: Queries, scope: Scope) -> Iterator[Block]:
+    """The blocks that together hold every query once."""
+    rows, group, size = q.rows, q.group, block_size(q.group)
+    sequence = len(q.flat) // (rows * group)
     window, sinks = scope.window or sequence, scope.sink_tokens
     together = max(1, ELEMENTS // (group * size * min(sequence, window + size + sinks)))
     for top in range(0, rows, together):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from smelt.model.blocks import Block, blocks
+from smelt.model.blocks import Block, Queries, blocks
 from smelt.model.scope import Scope
 
 
@@ -29,45 +29,46 @@ class Tape:
 class Rows:
     """Documents of one length as rows, one for each document and key-value head.
 
-    q is `[rows, group, seq, key_dim]`, the query heads that read one key-value head being a group; k is
-    `[rows, seq, key_dim]`, v `[rows, seq, value_dim]`. `slopes`, `[rows, group]`, are ALiBi's. `scope` has no chunk.
+    q has `key_dim` channels, the query heads that read one key-value head being a group; k is `[rows, seq, key_dim]`,
+    v `[rows, seq, value_dim]`. `slopes`, `[rows, group]`, are ALiBi's. `scope` has no chunk.
     """
 
-    q: Tensor
+    q: Queries
     k: Tensor
     v: Tensor
     scope: Scope
     slopes: Tensor | None = None
 
-    def forward(self, sinks: Tensor | None, tape: Tape | None) -> tuple[Tensor, Tensor | None]:
-        """softmax(scores) v, `[rows, group, seq, value_dim]`; the tape gets the probabilities.
+    def forward(self, sinks: Tensor | None, tape: Tape | None) -> tuple[Queries, Queries | None]:
+        """softmax(scores) v, with `value_dim` channels; the tape gets the probabilities.
 
-        With `sinks`, logits `[rows, group]`, also what each query gives to its sink, float32 `[rows, group, seq, 1]`.
+        With `sinks`, logits `[rows, group]`, also what each query gives to its sink, float32, one channel.
         """
-        out = self.q.new_empty(*self.q.shape[:3], self.v.shape[-1])
-        share = None if sinks is None else sinks.new_empty(*self.q.shape[:3], 1)
-        wide = _wide(self.q), _wide(self.k)
+        queries = len(self.q.flat)
+        out = self.q.new(self.q.flat.new_empty(queries, self.v.shape[-1]))
+        share = None if sinks is None else self.q.new(sinks.new_empty(queries, 1))
+        wide = self.q.new(_wide(self.q.flat)), _wide(self.k)
         for block in blocks(self.q, self.scope):
             scores, _ = self._scores(block, *wide)
             probabilities = scores.softmax(-1)
             if sinks is not None and share is not None:
                 logits = sinks[block.rows].repeat_interleave(block.size, 1)[..., None]
-                given = (logits - scores.logsumexp(-1, keepdim=True)).sigmoid()  # [rows, queries, 1]
+                given = share.of(block)  # [rows, queries, 1]
+                torch.sigmoid(logits - scores.logsumexp(-1, keepdim=True), out=given)
                 probabilities.mul_(1 - given)
-                block.put(share, given)
             probabilities = probabilities.to(self.v.dtype) if tape is None else tape.next(scores).copy_(probabilities)
-            block.put(out, probabilities @ block.keys(self.v))
+            torch.bmm(probabilities, block.keys(self.v), out=out.of(block))
         return out, share
 
     def backward(
-        self, grad: Tensor, inner: Tensor, share: Tensor | None, tape: Tape | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k, v from that of `out`, and from `inner` `[rows, group, seq, 1]`, the sum of grad * out."""
-        grad_q = torch.empty_like(self.q)
+        self, grad: Queries, inner: Queries, share: Queries | None, tape: Tape | None
+    ) -> tuple[Queries, Tensor, Tensor]:
+        """Gradients of q, k, v from that of `out`, and from `inner`, the sum of grad * out over channels."""
+        grad_q = self.q.new(torch.empty_like(self.q.flat))
         grad_k, grad_v = _wide(torch.zeros_like(self.k)), _wide(torch.zeros_like(self.v))
-        wide = (_wide(self.q), _wide(self.k)) if tape is None else None
+        wide = (self.q.new(_wide(self.q.flat)), _wide(self.k)) if tape is None else None
         for block in blocks(self.q, self.scope):
-            upstream, slope = block.queries(grad), None
+            upstream, slope = grad.of(block), None
             grad_scores = upstream @ block.keys(self.v).transpose(1, 2)
             if tape is not None:
                 probabilities = tape.next(grad_scores)
@@ -75,21 +76,22 @@ class Rows:
                 scores, slope = self._scores(block, *wide)
                 probabilities = scores.softmax(-1)
                 if share is not None:
-                    probabilities.mul_(1 - block.queries(share))
+                    probabilities.mul_(1 - share.of(block))
                 probabilities = probabilities.to(self.v.dtype)
             block.add(grad_v, probabilities.transpose(1, 2) @ upstream)
-            grad_scores.sub_(block.queries(inner)).mul_(probabilities)
+            grad_scores.sub_(inner.of(block)).mul_(probabilities)
             if slope is not None:
                 grad_scores.mul_(slope)
-            block.put(grad_q, grad_scores @ block.keys(self.k))
-            block.add(grad_k, grad_scores.transpose(1, 2) @ block.queries(self.q))
+            torch.bmm(grad_scores, block.keys(self.k), out=grad_q.of(block))
+            block.add(grad_k, grad_scores.transpose(1, 2) @ self.q.of(block))
         scale = self.scope.scale
-        return grad_q.mul_(scale), grad_k.mul_(scale).to(self.k.dtype), grad_v.to(self.v.dtype)
+        grad_q.flat.mul_(scale)
+        return grad_q, grad_k.mul_(scale).to(self.k.dtype), grad_v.to(self.v.dtype)
 
-    def _scores(self, block: Block, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _scores(self, block: Block, q: Queries, k: Tensor) -> tuple[Tensor, Tensor | None]:
         """Weighed and masked scores `[rows, queries, keys]`, and the derivative of the cap at each, if there is one."""
         keys, slope = block.keys(k).transpose(1, 2), None
-        scores = torch.baddbmm(q.new_empty(()), block.queries(q), keys, beta=0, alpha=self.scope.scale)
+        scores = torch.baddbmm(k.new_empty(()), q.of(block), keys, beta=0, alpha=self.scope.scale)
         if self.scope.softcap is not None:
             scores.div_(self.scope.softcap).tanh_()
             slope = 1 - scores.square()

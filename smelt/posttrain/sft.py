@@ -76,7 +76,7 @@ def settings(
         warmup_steps=stage.warmup_fraction,
         seed=seed % _SEEDS,
         use_cpu=device.type == "cpu",
-        bf16=has_bf16(device),
+        bf16=stage.precision == "bf16" or (stage.precision == "auto" and has_bf16(device)),
         gradient_checkpointing=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=device.type == "cuda",

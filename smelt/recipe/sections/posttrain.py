@@ -26,7 +26,10 @@ ChatData = Annotated[Instructions | ChatFiles, Field(discriminator="kind")]
 
 
 class SupervisedFineTuning(Section):
-    """Supervised fine-tuning on the assistant's tokens only; `batch_examples` conversations an optimizer step."""
+    """Supervised fine-tuning on the assistant's tokens only; `batch_examples` conversations an optimizer step.
+
+    `precision` of the products, as in `train`; weights are float32.
+    """
 
     kind: Literal["sft"]
     name: str = "sft"
@@ -37,6 +40,7 @@ class SupervisedFineTuning(Section):
     epochs: float = Field(default=1.0, gt=0)
     max_length: Count = 1024
     packing: bool = False
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 
 class Posttrain(Section):
