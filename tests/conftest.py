@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ from smelt.recipe.schema import Recipe
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+sys.path.append(str(Path(__file__).parent / "parallel"))
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Any]:
+    """Worker processes: `pool(n, function, *args)` runs a function as `n` ranks of a process group."""
+    from pool import Pool
+
+    workers = Pool()
+    yield workers
+    workers.close()
 
 
 @pytest.fixture

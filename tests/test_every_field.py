@@ -15,8 +15,11 @@ from pydantic import BaseModel, TypeAdapter
 from smelt.corpus.build import build_corpus
 from smelt.corpus.readers import read
 from smelt.dataset.batches import BatchSource
+from smelt.dataset.order import DataOrder
 from smelt.dataset.shards import open_sources
 from smelt.errors import InputError
+from smelt.infra import kubernetes, slurm, torchrun
+from smelt.infra.job import Job
 from smelt.lifecycle.artifacts import prepare
 from smelt.lifecycle.pretrain import pretrain
 from smelt.lifecycle.steps import Steps
@@ -26,10 +29,14 @@ from smelt.model.warm import resolved, warm_decoder
 from smelt.model.weights import save_weights
 from smelt.optim.optimizers import build_optimizer
 from smelt.optim.schedules import learning_rate
+from smelt.optim.skip import Skip
+from smelt.parallel.engine import Engine
+from smelt.parallel.world import World
 from smelt.posttrain.conversations import conversations
 from smelt.posttrain.examples import Example
 from smelt.posttrain.sft import settings
 from smelt.recipe.load import load_recipe
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.base import Section
 from smelt.recipe.sections.corpus import Reader
@@ -64,16 +71,18 @@ def _losses(workshop: Any, changes: tuple[str, ...], steps: int) -> list[float]:
     initialise(model, recipe.seed)
     optimizer = build_optimizer(model, train.optimizer)
     seen: list[float] = [sum(each.numel() for each in model.parameters())]
-    for step in range(min(steps, train.total_steps)):
+    engine, plan = Engine(model, World.single(CPU)), Plan(recipe)
+    skip = Skip(train.skip_step, CPU) if train.skip_step else None
+    for step in range(min(steps, plan.total_steps)):
         result = train_step(
-            model,
+            engine,
             optimizer,
             source.batch(step),
-            lr=learning_rate(train, step),
+            lr=learning_rate(plan, step),
             clip=train.clip,
             micro_batch=recipe.infra.micro_batch,
             sources=len(recipe.sources),
-            device=CPU,
+            skip=skip,
         )
         seen.append(float(result.loss_sums.sum() / result.token_counts.sum()))
     return seen
@@ -85,6 +94,19 @@ def _data(workshop: Any, changes: tuple[str, ...]) -> tuple[BatchSource, int]:
     ready = prepare(recipe, workshop.project)
     sources = open_sources(recipe, ready.shards, ready.tokenizer)
     return BatchSource(recipe, sources, ready.tokenizer.eos), ready.tokenizer.padded
+
+
+def planned(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[Any]:
+    """What every step is to be made of: its stage, settings, learning rate and windows."""
+    recipe = workshop.load("planned", *changes)
+    order = DataOrder(recipe, {name: 50_000 for name in recipe.sources})
+    seen: list[Any] = []
+    for step in range(order.plan.total_steps):
+        segment = order.plan.at(step)
+        settings = (segment.name, segment.train.clip, segment.model, segment.shared)
+        windows = order.windows(step)
+        seen.append((settings, learning_rate(order.plan, step), windows.sequence, windows.offsets.tolist()))
+    return seen
 
 
 def logits(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[float]:
@@ -142,6 +164,12 @@ def tokenizer(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) 
     recipe = workshop.load("t", *changes)
     documents = next((workshop.project / "artifacts" / "corpus").iterdir())
     return build_tokenizer(recipe, documents, folder / name).hash
+
+
+def launching(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[str]:
+    """What is started where."""
+    job = Job(workshop.load("launched", *changes), Path("recipe.yaml"))
+    return [torchrun.script(job), slurm.script(job), kubernetes.manifests(job).split("kind: Service")[-1]]
 
 
 def texts(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[str]:
@@ -206,7 +234,6 @@ def _write_texts(folder: Path) -> None:
 
 
 HUB = ("kind=hub", "id=HERE/one", "subset=x")
-COSINE = "train.schedule={kind: cosine, warmup_steps: 2}"
 STAGE = "posttrain.stages.0."
 
 CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
@@ -250,20 +277,6 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "Model.hidden": (losses, (), ("model.hidden=48",)),
     "Model.layers": (losses, (), ("model.layers=1",)),
     "Model.tie_embeddings": (losses, (), ("model.tie_embeddings=false",)),
-    "AdamW.lr": (losses, (), ("train.optimizer.lr=1e-3",)),
-    "AdamW.betas": (losses, (), ("train.optimizer.betas=[0.8, 0.9]",)),
-    "AdamW.eps": (losses, (), ("train.optimizer.eps=1e-3",)),
-    "AdamW.weight_decay": (losses, (), ("train.optimizer.weight_decay=1",)),
-    "AdamW.no_decay": (losses, (), ("train.optimizer.no_decay=[norm]",)),
-    "Cosine.warmup_steps": (losses, (COSINE,), (COSINE, "train.schedule.warmup_steps=5")),
-    "Cosine.min_lr_fraction": (losses, (COSINE,), (COSINE, "train.schedule.min_lr_fraction=0.5")),
-    "WSD.warmup_steps": (losses, (), ("train.schedule.warmup_steps=5",)),
-    "WSD.decay_fraction": (losses, (), ("train.schedule.decay_fraction=0.9",)),
-    "WSD.min_lr_fraction": (
-        losses,
-        ("train.schedule.decay_fraction=0.9",),
-        ("train.schedule.decay_fraction=0.9", "train.schedule.min_lr_fraction=0.5"),
-    ),
     "Stage.name": (run, (), ("train.stages.0.name=first",)),
     "Stage.tokens": (losses, (), ("train.stages.0={name: one, tokens: 2k, mixture: {docs: 0.5, math: 0.5}}",)),
     "Stage.steps": (losses, (), ("train.stages.0.steps=4",)),
@@ -278,6 +291,11 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "Train.log_every_steps": (run, (), ("train.log_every_steps=3",)),
     "Checkpoints.every_steps": (run, (), ("train.checkpoints.every_steps=1",)),
     "Checkpoints.keep": (run, (), ("train.checkpoints.keep=1",)),
+    "Checkpoints.keep_every": (
+        run,
+        ("train.checkpoints={every_steps: 1, keep: 1}",),
+        ("train.checkpoints={every_steps: 1, keep: 1, keep_every: 2}",),
+    ),
     "Evals.tasks": (run, (), ("evals.tasks=[subtraction]",)),
     "Evals.items": (run, (), ("evals.items=2",)),
     "Evals.every_steps": (run, (), ("evals.every_steps=2",)),
@@ -292,6 +310,7 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "SupervisedFineTuning.epochs": (fine_tuning, (), (f"{STAGE}epochs=2",)),
     "SupervisedFineTuning.max_length": (fine_tuning, (), (f"{STAGE}max_length=64",)),
     "SupervisedFineTuning.packing": (fine_tuning, (), (f"{STAGE}packing=true",)),
+    "SupervisedFineTuning.precision": (fine_tuning, (f"{STAGE}precision=fp32",), (f"{STAGE}precision=bf16",)),
     "Posttrain.tasks": (section, (), ("posttrain.tasks=[lists]",)),
     "Posttrain.items": (section, (), ("posttrain.items=7",)),
     "Infra.device": (device, (), ("infra.device=cuda",)),
@@ -387,7 +406,118 @@ WARM = {
 CHANGES |= dict(_changes_of_parts())
 CHANGES |= {f"WarmStart.{field}": (warm, (), (f"model.{field}={value}",)) for field, value in WARM.items()}
 
+SCHEDULES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("Cosine", "kind: cosine, warmup_steps: 2", {"warmup_steps": 5, "min_lr_fraction": 0.5}),
+    ("WSD", "kind: wsd, warmup_steps: 2, decay_steps: 9", {"warmup_steps": 5, "decay_steps": 4, "decay": "sqrt"}),
+    ("WSD", "kind: wsd, warmup_steps: 2, decay_fraction: 0.9", {"decay_fraction": 0.5, "min_lr_fraction": 0.5}),
+    ("MultiStep", "kind: multi_step, warmup_steps: 2", {"warmup_steps": 5, "milestones": "[0.3, 0.9]"}),
+    ("MultiStep", "kind: multi_step, warmup_steps: 2", {"factors": "[0.5, 0.1]"}),
+    (
+        "DeepSeekV3",
+        "kind: deepseek_v3, warmup_steps: 2, floor_until: 0.98",
+        {"warmup_steps": 5, "constant_until": 0.3, "floor": 0.5},
+    ),
+    (
+        "DeepSeekV3",
+        "kind: deepseek_v3, warmup_steps: 2, floor_until: 0.98",
+        {"cosine_until": 0.8, "floor_until": 0.975, "last": 0.001},
+    ),
+)
+
+
+def _changes_of_schedules() -> Iterator[tuple[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]]]:
+    for name, fields, values in SCHEDULES:
+        base = ("train.stages.0.steps=90", f"train.schedule={{{fields}}}")
+        for field, value in values.items():
+            yield f"{name}.{field}", (planned, base, (*base, f"train.schedule.{field}={value}"))
+
+
+CHANGES |= dict(_changes_of_schedules())
+RUNGS = "train.batch_warmup={rungs: [{batch_tokens: 128, until: 1k}]}"
+AMENDED = "amendments=[{from_step: 3, until_step: 6, set: {train.clip: 0.5}}]"
+PAST = "stage: 0, name: past, steps: 4, sequence: 64, batch_tokens: 512, mixture: {docs: 3, math: 7}"
+SET = "skip: 2, shared: true, set: {model.position.theta: 5}"
+FROM = f"train.from={{run: trunk, step: 4, past: [{{{PAST}, {SET}}}]}}"
+TWICE = f"train.from={{run: trunk, step: 8, past: [{{{PAST}}}, {{{PAST}}}]}}"
+LATER = f"train.from={{run: trunk, step: 8, past: [{{{PAST}}}, {{{PAST.replace('stage: 0', 'stage: 1')}}}]}}"
+STRETCH = {
+    "name: past": "name: other",
+    "steps: 4": "steps: 5",
+    "sequence: 64": "sequence: 128",
+    "batch_tokens: 512": "batch_tokens: 1024",
+    "mixture: {docs: 3, math: 7}": "mixture: {math: 1}",
+    "skip: 2": "skip: 3",
+    "shared: true": "shared: false",
+    "set: {model.position.theta: 5}": "set: {model.position.theta: 6}",
+}
+CHANGES |= {
+    "Rung.batch_tokens": (planned, (RUNGS,), (RUNGS.replace("128", "256"),)),
+    "Rung.until": (planned, (RUNGS,), (RUNGS.replace("1k", "2k"),)),
+    "BatchWarmup.scale_lr": (planned, (RUNGS,), (RUNGS, "train.batch_warmup.scale_lr=none")),
+    "Amendment.from_step": (planned, (AMENDED,), (AMENDED.replace("3", "4"),)),
+    "Amendment.until_step": (planned, (AMENDED,), (AMENDED.replace("6", "7"),)),
+    "Amendment.set": (planned, (AMENDED,), (AMENDED.replace("0.5", "0.1"),)),
+    "Amendment.skip": (planned, (), ("amendments=[{from_step: 3, skip: 2}]",)),
+    "Stretch.stage": (planned, (TWICE,), (LATER,)),
+    **{f"Stretch.{old.split(':')[0]}": (planned, (FROM,), (FROM.replace(old, new),)) for old, new in STRETCH.items()},
+}
+
+POD = "infra={nodes: 2, device: cpu, launch: {kubernetes: {image: i}}}"
+LAUNCH = {
+    "Infra.nodes": "infra.nodes=3",
+    "Infra.gpus_per_node": "infra.gpus_per_node=8",
+    "Launch.restarts": "infra.launch.restarts=5",
+    "Launch.grace_seconds": "infra.launch.grace_seconds=60",
+    "Launch.port": "infra.launch.port=29500",
+    "Launch.environment": "infra.launch.environment={A: b}",
+    "Launch.setup": "infra.launch.setup=[module load cuda]",
+    "Launch.teardown": "infra.launch.teardown=[sync]",
+    "Slurm.partition": "infra.launch.slurm.partition=fast",
+    "Slurm.account": "infra.launch.slurm.account=us",
+    "Slurm.time": "infra.launch.slurm.time=1:00:00",
+    "Slurm.options": "infra.launch.slurm.options=[--exclusive]",
+    "Kubernetes.image": "infra.launch.kubernetes.image=other",
+    "Kubernetes.namespace": "infra.launch.kubernetes.namespace=research",
+    "Kubernetes.claim": "infra.launch.kubernetes.claim=shared",
+    "Kubernetes.size": "infra.launch.kubernetes.size=2Ti",
+    "Kubernetes.storage_class": "infra.launch.kubernetes.storage_class=fast",
+    "Kubernetes.node_selector": "infra.launch.kubernetes.node_selector={gpu: h100}",
+}
+CHANGES |= {field: (launching, (POD,), (POD, change)) for field, change in LAUNCH.items()}
+
+OPTIMIZERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("AdamW", "adamw", {"betas": "[0.8, 0.9]", "eps": 1e-3}),
+    ("Muon", "muon", {"betas": "[0.8, 0.9]", "eps": 1e-3, "momentum": 0.5, "nesterov": "false"}),
+    ("Muon", "muon", {"adjust_lr": "original", "adamw": "[embedding, attention]"}),
+    ("AdEMAMix", "ademamix", {"betas": "[0.9, 0.95, 0.5]", "alpha": 1, "warmup_steps": 20, "eps": 1e-3}),
+    ("Lion", "lion", {"betas": "[0.5, 0.9]"}),
+)
+
+
+def _changes_of_optimizers() -> Iterator[tuple[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]]]:
+    """Each kind with each of its fields changed, and those that all have."""
+    for name, kind, values in OPTIMIZERS:
+        base = (f"train.optimizer={{kind: {kind}, lr: 3e-3}}",)
+        common = {"lr": 1e-3, "weight_decay": 5, "no_decay": "[norm]"}
+        for field, value in {**common, **values}.items():
+            yield f"{name}.{field}", (few_losses, base, (*base, f"train.optimizer.{field}={value}"))
+
+
+CHANGES |= dict(_changes_of_optimizers())
+GROUPS = "train.optimizer.groups=[{match: attention, lr_factor: 0.5, weight_decay: 0.1}]"
+SKIP = "train.skip_step={sigmas: 0.5, window: 4}"
+CHANGES |= {
+    "ParameterGroup.match": (few_losses, (GROUPS,), (GROUPS.replace("attention", "feedforward"),)),
+    "ParameterGroup.lr_factor": (few_losses, (GROUPS,), (GROUPS.replace("0.5", "2"),)),
+    "ParameterGroup.weight_decay": (few_losses, (GROUPS,), (GROUPS.replace("0.1", "9"),)),
+    "SkipStep.sigmas": (losses, (SKIP,), (SKIP, "train.skip_step.sigmas=9")),
+    "SkipStep.window": (losses, (SKIP,), (SKIP, "train.skip_step.window=12")),
+    "SkipStep.patience": (losses, (SKIP,), (SKIP, "train.skip_step.patience=1")),
+}
+
 ELSEWHERE = {
+    "ExponentialAverage.decay": "tests/lifecycle/test_averages.py: what is exported, and no loss of the run",
+    "Soup.last": "tests/lifecycle/test_averages.py: what is exported, and no loss of the run",
     "Model.load": "tests/marathon/test_warm_start.py: a whole section that starts from a checkpoint",
     "Model.source": "tests/marathon/test_warm_start.py: a checkpoint that has changed is refused",
     "Mamba2.chunk": "tests/model/test_mamba2.py: changes speed and memory, and by design no result",
@@ -395,6 +525,15 @@ ELSEWHERE = {
     "LinearAttention.chunk": "tests/model/test_linear_attention.py: changes speed and memory, and by design no result",
     "Hub.revision": "tests/corpus/test_hub.py: handed to the hub, which only a network can answer",
     "Hub.streaming": "tests/corpus/test_hub.py: the same documents, read as they come or downloaded first",
+    "Checkpoints.upload": "tests/train/test_remote.py: a copy of every checkpoint elsewhere, and by design no loss",
+    **dict.fromkeys(
+        ("Layout.data", "Layout.replicate", "Layout.zero", "Layout.tensor", "Layout.sequence_parallel"),
+        "tests/parallel/test_layouts.py: who holds what, and by design no loss",
+    ),
+    **dict.fromkeys(
+        ("Layout.context", "Layout.expert", "Layout.pipeline", "Layout.schedule", "Layout.stages"),
+        "tests/parallel/test_{context,experts,pipeline}.py: who computes what, and by design no loss",
+    ),
     "Infra.micro_batch": "tests/train/test_step.py: changes memory and speed, and by design no loss",
 }
 

@@ -1,6 +1,7 @@
 """What the verbs share: their common options, and one way to answer in JSON or in words."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,11 +28,19 @@ def load(path: Path, overrides: list[str] | None) -> "Recipe":
     return load_recipe(path, overrides or [])
 
 
+def speaks() -> bool:
+    """Whether this process, of all that torchrun may have started, is the one that talks to the user."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
     """A line for the person at the terminal."""
-    sys.stderr.write(f"{text}\n")
+    if speaks():
+        sys.stderr.write(f"{text}\n")
 
 
 def answer(as_json: bool, result: Any, text: str) -> None:
     """The command's result: `result` as JSON, or `text`, on stdout."""
+    if not speaks():
+        return
     sys.stdout.write((json.dumps(result, ensure_ascii=False, default=str) if as_json else text) + "\n")

@@ -4,8 +4,10 @@ import sys
 
 import typer
 
-from smelt.cli import corpus, data, evals, model, posttrain, recipe, report, run, tokenizer, train
-from smelt.errors import InputError, Stopped
+from smelt.cli import corpus, data, evals, launch, model, posttrain, recipe, report, run, tokenizer, train
+from smelt.errors import Elsewhere, InputError, Stopped
+from smelt.infra.parent import end_with_agent
+from smelt.infra.refusal import refuse, refused_before
 
 app = typer.Typer(
     help="Train language models end to end. Start with: [bold]smelt run recipes/demo.yaml[/bold]",
@@ -21,6 +23,7 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.add_typer(launch.app, name="launch")
 app.command("eval")(evals.evaluate)
 app.command("posttrain")(posttrain.posttrain)
 app.command("chat")(posttrain.chat)
@@ -32,9 +35,14 @@ app.command("report")(report.report)
 def main() -> None:
     """Run the command line; never a traceback for a user's mistake."""
     try:
+        end_with_agent()
+        if (refusal := refused_before()) is not None:
+            raise InputError(refusal)
         app()
     except InputError as error:
-        sys.stderr.write(f"smelt: {error}\n")
+        refuse(str(error))
+        if not isinstance(error, Elsewhere):
+            sys.stderr.write(f"smelt: {error}\n")
         sys.exit(2)
     except Stopped as stopped:
         sys.stderr.write(f"smelt: {stopped}\n")

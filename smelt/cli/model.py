@@ -16,6 +16,9 @@ def export(
     family: Annotated[
         str | None, typer.Option("--family", help="The model_type to write; else the first that fits the model.")
     ] = None,
+    average: Annotated[
+        bool, typer.Option("--average", help="Export the averaged weights that the recipe's train.averaging asks for.")
+    ] = False,
     check: Check = False,
     as_json: Json = False,
 ) -> None:
@@ -25,7 +28,7 @@ def export(
     """
     from smelt.lifecycle.export import export_checkpoint
 
-    chosen = export_checkpoint(checkpoint, out, family=family, check=check, warn=say)
+    chosen = export_checkpoint(checkpoint, out, family=family, check=check, average=average, warn=say)
     answer(as_json, {"path": out, "family": chosen}, f"{out}: {chosen}")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from smelt.cli.common import say
+from smelt.cli.common import say, speaks
 from smelt.lifecycle.artifacts import ensure
+from smelt.train.loop import Hook
 
 LINE_SECONDS = 20.0
 
@@ -21,11 +22,11 @@ def announced(name: str, path: Path, build: Callable[[Path], object]) -> Path:
     return ensure(name, path, build)
 
 
-class TrainingProgress:
+class TrainingProgress(Hook):
     """A hook of the training loop: step, loss, tokens a second and the time left, on stderr."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and speaks()
         self._bar: Progress | None = None
         self._task: Any = None
         self._last = 0.0
@@ -40,7 +41,7 @@ class TrainingProgress:
                 console=Console(stderr=True),
             )
             self._task = self._bar.add_task(
-                "", total=training.train.total_steps, completed=training.at.step, stage="start", facts=""
+                "", total=training.plan.total_steps, completed=training.at.step, stage="start", facts=""
             )
             self._bar.start()
 
@@ -50,9 +51,9 @@ class TrainingProgress:
         facts = f"loss {row['loss']:.3f}  lr {row['lr']:.2g}  {row['tokens_per_second']:,.0f} tok/s"
         if self._bar is not None:
             self._bar.update(self._task, completed=training.at.step, stage=row["stage"], facts=facts)
-        elif time.monotonic() - self._last > LINE_SECONDS or training.at.step == training.train.total_steps:
+        elif time.monotonic() - self._last > LINE_SECONDS or training.at.step == training.plan.total_steps:
             self._last = time.monotonic()
-            say(f"  {row['stage']} step {row['step']}/{training.train.total_steps}  {facts}")
+            say(f"  {row['stage']} step {row['step']}/{training.plan.total_steps}  {facts}")
 
     def finished(self, training: Any, done: bool) -> None:
         if self._bar is not None:

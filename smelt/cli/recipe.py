@@ -90,6 +90,7 @@ def schema() -> None:
 
 def _facts(recipe: "Recipe") -> dict[str, str | int]:
     from smelt.recipe.account import parameters
+    from smelt.recipe.plan import Plan
     from smelt.recipe.sections.model import Model
 
     facts: dict[str, str | int] = {"name": recipe.name, "sources": len(recipe.sources)}
@@ -97,8 +98,9 @@ def _facts(recipe: "Recipe") -> dict[str, str | int]:
     if isinstance(recipe.model, Model) and trained:
         facts["parameters"] = parameters(recipe.model, -(-trained.vocab // 128) * 128)["total"]
     if recipe.train:
-        facts["steps"] = recipe.train.total_steps
-        facts["tokens"] = recipe.train.total_steps * recipe.train.batch_tokens
+        plan = Plan(recipe)
+        facts["steps"] = plan.total_steps
+        facts["tokens"] = plan.tokens_before(plan.total_steps)
     return facts
 
 

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,13 @@ class Batch:
     """One step's windows, on the CPU.
 
     `tokens` int64 [batch, seq]; `targets` int64 [batch, seq], the next token, -100 where none is to be learned;
-    `starts` int32 [batch, seq], the row position where each token's document begins (0: at or before the row's start);
-    `sources` int64 [batch], index into `Recipe.sources`.
+    `starts` int32 [batch, seq], the row position where each token's document begins (0: at or before the row's start),
+    or None where documents are not told apart; `sources` int64 [batch], index into `Recipe.sources`.
     """
 
     tokens: Tensor
     targets: Tensor
-    starts: Tensor
+    starts: Tensor | None
     sources: Tensor
     step: int
 
@@ -55,19 +55,16 @@ class BatchSource:
         windows = self.order.windows(step, rank, ranks)
         shape = (len(windows.sources), windows.sequence)
         tokens, targets = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
-        starts = np.zeros(shape, dtype=np.int32)
-        parts = [(self._shards[i], np.flatnonzero(windows.sources == i)) for i in np.unique(windows.sources).tolist()]
-        for shards, rows in parts:
-            _fill(shards, rows, windows, tokens, targets[:, -1])
-        targets[:, :-1] = tokens[:, 1:]
-        if self._document_mask:
-            for shards, rows in parts:
-                _mask(shards, rows, windows, targets, starts)
-            np.maximum.accumulate(starts, axis=1, out=starts)
+        columns: list[NDArray[np.integer]] = []
+        for row, (source, offset) in enumerate(zip(windows.sources.tolist(), windows.offsets.tolist(), strict=True)):
+            window, ends = self._shards[source].window(offset, windows.sequence)
+            tokens[row], targets[row] = window[:-1], window[1:]
+            columns.append(ends)
+        starts = _mask(columns, targets) if self._document_mask else None
         return Batch(
             torch.from_numpy(tokens),
             torch.from_numpy(targets),
-            torch.from_numpy(starts),
+            None if starts is None else torch.from_numpy(starts),
             torch.from_numpy(windows.sources),
             step,
         )
@@ -112,20 +109,21 @@ class BatchSource:
             thread.join()
 
 
-def _fill(shards: Shards, rows: Integers, windows: Windows, tokens: Integers, following: Integers) -> None:
-    """Read the rows' tokens, and the one that follows each row; a source's first token follows its last."""
-    for row, offset in zip(rows.tolist(), windows.offsets[rows].tolist(), strict=True):
-        shards.read_into(offset, tokens[row])
-        following[row] = shards.token((offset + windows.sequence) % shards.tokens)
-
-
-def _mask(shards: Shards, rows: Integers, windows: Windows, targets: Integers, starts: NDArray[np.int32]) -> None:
-    """Ignore targets across document ends, and mark where documents begin."""
-    row, column = shards.ends_within(windows.offsets[rows], windows.sequence)
-    row = rows[row]
+def _mask(columns: Sequence[NDArray[np.integer]], targets: Integers) -> NDArray[np.int32]:
+    """Ignore targets across document ends, which are given for each row, and return where documents begin."""
+    rows, sequence = targets.shape
+    if not rows:
+        return np.zeros((0, sequence), dtype=np.int32)
+    row = np.repeat(np.arange(rows), [len(each) for each in columns])
+    column = np.concatenate(columns).astype(np.int64)
     targets[row, column - 1] = IGNORED
-    inside = column < windows.sequence
-    starts[row[inside], column[inside]] = column[inside]
+    inside = column < sequence
+    # Each start is repeated up to the next one, over all rows as if they were one.
+    first = np.concatenate([np.arange(rows) * sequence, (row * sequence + column)[inside]])
+    begins = np.concatenate([np.zeros(rows, dtype=np.int32), column[inside].astype(np.int32)])
+    order = np.argsort(first, kind="stable")
+    lengths = np.diff(first[order], append=rows * sequence)
+    return np.repeat(begins[order], lengths).reshape(rows, sequence)
 
 
 def _check_ends(name: str, shards: Shards, eos: int) -> None:

@@ -1,7 +1,7 @@
 """The data order: step -> windows, as a function of recipe and seed alone, at the same cost for every step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +10,8 @@ from smelt.dataset.epochs import Epochs, Layout
 from smelt.dataset.mixture import PERIOD, Mixture
 from smelt.dataset.permutation import Integers, key_of
 from smelt.errors import InputError
+from smelt.recipe.plan import Plan, Segment
 from smelt.recipe.schema import Recipe
-from smelt.recipe.sections.train import Train
 
 
 class Windows(NamedTuple):
@@ -34,29 +34,34 @@ class _Cursor:
 
     def enter(self, layout: Layout, sequence: int) -> "_Cursor":
         """Ready to be read in windows of `sequence` tokens."""
-        if self.windows == 0 or sequence == self.sequence:
+        if self.position == 0 or sequence == self.sequence:
             return replace(self, sequence=sequence)
         return replace(self, position=layout.align(self.position, self.sequence, sequence), sequence=sequence)
 
-    def advance(self, windows: int) -> "_Cursor":
-        return _Cursor(
-            self.position + windows, self.sequence, self.windows + windows, self.tokens + windows * self.sequence
-        )
+    def advance(self, windows: int, read: int) -> "_Cursor":
+        """`windows` further, of which `read` were not passed over."""
+        return _Cursor(self.position + windows, self.sequence, self.windows + read, self.tokens + read * self.sequence)
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """A stage ready to draw from: `cursors` are where every source stands when it begins."""
+@dataclass
+class _Draw:
+    """A drawing from one mixture: `cursors` are where every source stands when it begins; [first, last) in `passed` are
+    windows that it passes over."""
 
     sequence: int
     mixture: Mixture
     cursors: tuple[_Cursor, ...]
     positions: Integers
+    passed: list[tuple[int, int]] = field(default_factory=list)
 
     def after(self, windows: int) -> tuple[_Cursor, ...]:
-        """The cursors once the stage has drawn so many windows."""
-        drawn = self.mixture.drawn(windows).tolist()
-        return tuple(cursor.advance(count) for cursor, count in zip(self.cursors, drawn, strict=True))
+        """The cursors once so many windows have been drawn, those passed over included."""
+        read = drawn = self.mixture.drawn(windows)
+        for first, last in self.passed:
+            if first < windows:
+                read = read - (self.mixture.drawn(min(last, windows)) - self.mixture.drawn(first))
+        counts = zip(self.cursors, drawn.tolist(), read.tolist(), strict=True)
+        return tuple(cursor.advance(count, kept) for cursor, count, kept in counts)
 
 
 class DataOrder:
@@ -67,47 +72,51 @@ class DataOrder:
     """
 
     def __init__(self, recipe: Recipe, token_counts: Mapping[str, int]) -> None:
-        self._train: Train = recipe.section("train")
+        _check_past(recipe)
+        self.plan = Plan(recipe)
         self.names = recipe.sources
         self._layouts = [Layout(token_counts.get(name, 0), recipe.dataset.span) for name in self.names]
         self._epochs = Epochs(self._layouts, [key_of(recipe.seed, name) for name in self.names])
-        self._stages: list[_Stage] = []
-        cursors = tuple(_Cursor() for _ in self.names)
-        for index in range(len(self._train.stages)):
-            self._stages.append(self._stage(index, cursors))
-            cursors = self._stages[-1].after(self._train.steps_of(index) * self._batch(index))
+        self._draws: list[_Draw] = []
+        drawn = 0
+        for segment in self.plan.segments:
+            if segment.draw == len(self._draws):
+                before = self._draws[-1].after(drawn) if self._draws else tuple(_Cursor() for _ in self.names)
+                self._draws.append(self._draw(segment, before))
+            if segment.skip:
+                skipped = segment.skip * segment.windows
+                self._draws[-1].passed.append((segment.window - skipped, segment.window))
+            drawn = segment.window + (segment.end - segment.first) * segment.windows
 
     def windows(self, step: int, rank: int = 0, ranks: int = 1) -> Windows:
         """The windows of 0-based `step`, or the part that `rank` of `ranks` reads; parts joined in rank order are the
         whole, and differ by at most one window."""
-        index, first = self._train.stage_at(step)
-        stage, batch = self._stages[index], self._batch(index)
-        window = (step - first) * batch + np.arange(batch * rank // ranks, batch * (rank + 1) // ranks)
-        source, nth = stage.mixture.locate(window)
-        offsets, epochs = self._epochs.locate(source, stage.positions[source] + nth, stage.sequence)
-        return Windows(source, offsets, epochs, stage.sequence)
+        segment = self.plan.at(step)
+        draw, batch = self._draws[segment.draw], segment.windows
+        first = segment.window + (step - segment.first) * batch
+        window = first + np.arange(batch * rank // ranks, batch * (rank + 1) // ranks)
+        source, nth = draw.mixture.locate(window)
+        offsets, epochs = self._epochs.locate(source, draw.positions[source] + nth, segment.sequence)
+        return Windows(source, offsets, epochs, segment.sequence)
 
     def consumed(self, step: int) -> dict[str, dict[str, float]]:
         """What the first `step` steps have used up, by source.
 
-        `windows` and `tokens` were read, `skipped` tokens passed over (rests of groups at a change of sequence, and
-        what fills no window at an epoch's end), and `epochs` is both together over the source's tokens.
+        `windows` and `tokens` were read, `skipped` tokens passed over (by amendments, at a change of sequence, and what
+        fills no window at an epoch's end), and `epochs` is both together over the source's tokens.
         """
-        index, first = self._train.stage_at(step)
-        cursors = self._stages[index].after((step - first) * self._batch(index))
+        segment = self.plan.at(step)
+        cursors = self._draws[segment.draw].after(segment.window + (step - segment.first) * segment.windows)
         return {
             name: _account(layout, cursor)
             for name, layout, cursor in zip(self.names, self._layouts, cursors, strict=True)
         }
 
-    def _batch(self, stage: int) -> int:
-        return self._train.batch_tokens // self._train.sequence_of(stage)
-
-    def _stage(self, index: int, cursors: tuple[_Cursor, ...]) -> _Stage:
-        sequence = self._train.sequence_of(index)
-        weights = [self._train.stages[index].mixture.get(name, 0.0) for name in self.names]
+    def _draw(self, segment: Segment, cursors: tuple[_Cursor, ...]) -> _Draw:
+        sequence = segment.sequence
+        weights = [segment.mixture.get(name, 0.0) for name in self.names]
         mixture = Mixture(weights)
-        key = f"train.stages.{index}.mixture"
+        key = f"train.stages.{segment.stage}.mixture"
         for name, weight, count, layout in zip(self.names, weights, mixture.counts, self._layouts, strict=True):
             if weight and not count:
                 raise InputError(
@@ -122,11 +131,20 @@ class DataOrder:
             cursor.enter(layout, sequence) if weight else cursor
             for cursor, layout, weight in zip(cursors, self._layouts, weights, strict=True)
         )
-        return _Stage(sequence, mixture, entered, np.array([cursor.position for cursor in entered], dtype=np.int64))
+        return _Draw(sequence, mixture, entered, np.array([cursor.position for cursor in entered], dtype=np.int64))
+
+
+def _check_past(recipe: Recipe) -> None:
+    trunk = recipe.section("train").trunk
+    if trunk is not None and trunk.past is None:
+        raise InputError(
+            f"train.from: what run '{trunk.run}' trained on is not known here; begin with 'smelt train', or name a "
+            "recipe that a run has frozen"
+        )
 
 
 def _account(layout: Layout, cursor: _Cursor) -> dict[str, float]:
-    passed = layout.passed(cursor.position, cursor.sequence) if cursor.windows else 0
+    passed = layout.passed(cursor.position, cursor.sequence) if cursor.position else 0
     return {
         "windows": cursor.windows,
         "tokens": cursor.tokens,

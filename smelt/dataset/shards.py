@@ -70,6 +70,19 @@ class Shards:
                 return
         raise IndexError(f"tokens {start} to {start + len(out)} of {self.tokens} in {self.folder}")
 
+    def window(self, start: int, count: int) -> tuple[NDArray[np.unsignedinteger], Integers | NDArray[np.uint64]]:
+        """`count` tokens from `start` with the one behind them (behind the last, the first), [count + 1], perhaps a view
+        of the file; and in which columns, from 1 to `count`, a document has just ended."""
+        number = bisect_right(self._starts, start) - 1
+        tokens, ends = self._map(number)
+        local = start - self._starts[number]
+        part = tokens[local : local + count + 1]
+        if len(part) > count:
+            low, high = ends.searchsorted(np.array((local, local + count), dtype=np.uint64), "right").tolist()
+            return part, ends[low:high] - np.uint64(local)
+        part = np.append(self.read(start, count), self.token((start + count) % self.tokens))
+        return part, self.ends_within(np.array([start]), count)[1]
+
     def token(self, position: int) -> int:
         """The token at one position."""
         number = bisect_right(self._starts, position) - 1

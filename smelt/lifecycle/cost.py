@@ -4,6 +4,7 @@ from typing import Any
 
 from smelt.errors import InputError
 from smelt.recipe.account import cost
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 
 USUAL_SEQUENCE = 4096
@@ -17,8 +18,7 @@ def recipe_cost(recipe: Recipe, vocab: int | None = None, sequence: int | None =
 
         recipe = resolved(recipe)
     if sequence is None:
-        train = recipe.train
-        sequence = max(map(train.sequence_of, range(len(train.stages)))) if train else USUAL_SEQUENCE
+        sequence = max(each.sequence for each in Plan(recipe).segments) if recipe.train else USUAL_SEQUENCE
     return cost(recipe, _vocabulary(recipe) if vocab is None else vocab, sequence)
 
 

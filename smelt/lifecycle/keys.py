@@ -4,13 +4,14 @@ from pathlib import Path
 
 from smelt.files import fingerprint, read_json
 from smelt.posttrain.conversations import conversations_inputs
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.train.checkpoints import checkpoint_path
 
 
 def stage_keys(recipe: Recipe, run: Path) -> list[str]:
     """Keys of the export and of each post-training stage: the final weights' hash, then each stage's own section."""
-    last = checkpoint_path(run, recipe.section("train").total_steps) / "manifest.json"
+    last = checkpoint_path(run, Plan(recipe).total_steps) / "manifest.json"
     keys = [fingerprint(read_json(last)["files"])]
     for stage in recipe.posttrain.stages if recipe.posttrain else ():
         data = conversations_inputs(stage.data)

@@ -18,6 +18,7 @@ from smelt.posttrain.stage import run_stage
 from smelt.posttrain.template import question
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.load import load_recipe
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.posttrain import Posttrain, SupervisedFineTuning
 from smelt.tokenizer.tokenizer import load_tokenizer
@@ -36,7 +37,7 @@ CONVERSATIONS = (
 def export_base(recipe: Recipe, run: Path, steps: Steps, key: str) -> Path:
     """The run's last checkpoint as a Hugging Face folder, `RUN/export`."""
     out = run / "export"
-    checkpoint = checkpoint_path(run, recipe.section("train").total_steps)
+    checkpoint = checkpoint_path(run, Plan(recipe).total_steps)
     if not (checkpoint / MANIFEST).is_file():
         raise InputError(f"{run}: has no finished checkpoint of its last step; run 'smelt train' with --resume first")
     steps.own("export", key, (out / MANIFEST).is_file(), lambda: export_checkpoint(checkpoint, out))
@@ -94,8 +95,8 @@ def _measure(recipe: Recipe, run: Path, name: str, folder: Path) -> None:
     """Score a tuned model and the base model on the same items, and let both answer a few questions."""
     section: Posttrain = recipe.section("posttrain")
     common = {"tasks": section.tasks, "items": section.items, "seed": recipe.seed, "samples": recipe.evals.samples}
-    last = recipe.section("train")
-    at = {"step": last.total_steps, "tokens": last.total_steps * last.batch_tokens}
+    plan = Plan(recipe)
+    at = {"step": plan.total_steps, "tokens": plan.tokens_before(plan.total_steps)}
     tuned, tokenizer = load_model(folder), load_tokenizer(folder)
     write_json(folder / "eval.json", {**at, "model": name, **evaluate(tuned, tokenizer, render=question, **common)})
     base = load_model(run / "export")

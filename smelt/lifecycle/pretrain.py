@@ -4,19 +4,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from smelt.dataset.shards import Shards, open_sources, open_split
+from smelt.dataset.shards import open_sources
 from smelt.dataset.trace import trace
 from smelt.errors import InputError, Stopped
 from smelt.files import fingerprint
 from smelt.lifecycle.artifacts import Artifacts, prepare
+from smelt.lifecycle.evaluation import command, validation_shards
 from smelt.lifecycle.steps import Steps
-from smelt.marathon.evaluate import Evaluation
+from smelt.marathon.evaluate import CheckpointEvaluation, LiveEvaluation, Measure
 from smelt.marathon.run import data_fingerprint, train_run
 from smelt.model.warm import resolved
+from smelt.parallel.world import World, start
+from smelt.recipe.layout import check_layout
 from smelt.recipe.load import load_recipe
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.train.checkpoints import checkpoint_path
 from smelt.train.loop import Hook
+from smelt.train.precision import resolve_device
+from smelt.train.together import Together
 
 
 def pretrain(
@@ -28,12 +34,36 @@ def pretrain(
     hooks: Sequence[Hook] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Train the recipe's model in `runs/NAME`; raises Stopped when asked to stop before the last step."""
+    """Train the recipe's model in `runs/NAME`; raises Stopped when asked to stop before the last step.
+
+    Under torchrun every rank calls this; what is missing of the data is built by the first.
+    """
+    world = World.of_environment(resolve_device(recipe.infra))
     recipe = resolved(recipe)
-    model, train = recipe.section("model"), recipe.section("train")
-    run = project / "runs" / recipe.name
-    ready = prepare(recipe, project, steps.shared)
+    start(world, check_layout(recipe, world.ranks))
+    try:
+        _pretrain(recipe, project, resume, steps, hooks, say, world)
+    finally:
+        world.close()
+
+
+def _pretrain(
+    recipe: Recipe,
+    project: Path,
+    resume: bool,
+    steps: Steps,
+    hooks: Sequence[Hook],
+    say: Callable[[str], None],
+    world: World,
+) -> None:
+    run, ranks = project / "runs" / recipe.name, Together(world)
+    ready = _prepared(recipe, project, steps, ranks)
     sources = open_sources(recipe, ready.shards, ready.tokenizer)
+
+    measure = Measure(recipe, sources, validation_shards(ready))
+    evaluation: Hook = LiveEvaluation(measure)
+    if world.ranks > 1:
+        evaluation = CheckpointEvaluation(measure, lambda checkpoint: command(project, run, checkpoint))
 
     def work() -> None:
         outcome = train_run(
@@ -42,16 +72,35 @@ def pretrain(
             ready.tokenizer,
             sources,
             resume=resume,
-            hooks=[Evaluation(recipe, sources, _validation(ready)), *hooks],
+            hooks=[evaluation, *hooks],
             say=say,
+            world=world,
         )
         if not outcome.done:
             raise Stopped(f"{run}: stopped at step {outcome.step}, saved; {_go_on(resume)}")
 
-    section = {"seed": recipe.seed, "span": recipe.dataset.span, "model": model.model_dump(mode="json")}
-    data = data_fingerprint(ready.tokenizer, sources)
-    key = fingerprint({**section, "train": train.model_dump(mode="json"), "data": data})
-    steps.own("train", key, resume and checkpoint_path(run, train.total_steps).is_dir(), work)
+    key = _key(recipe, data_fingerprint(ready.tokenizer, sources))
+    there = resume and checkpoint_path(run, Plan(recipe).total_steps).is_dir()
+    skipped = ranks.first(lambda: steps.done("train", key, there))
+    if world.is_first:
+        steps.own("train", key, skipped, work)
+    elif not skipped:
+        work()
+
+
+def _prepared(recipe: Recipe, project: Path, steps: Steps, ranks: Together) -> Artifacts:
+    """What training reads, built by the first rank."""
+    built: list[Artifacts] = []
+    ranks.first(lambda: built.append(prepare(recipe, project, steps.shared)))
+    return built[0] if built else prepare(recipe, project)
+
+
+def _key(recipe: Recipe, data: str) -> str:
+    """Identifies what is trained."""
+    section = {"seed": recipe.seed, "span": recipe.dataset.span, "model": recipe.section("model").model_dump(mode="json")}
+    amendments = [each.model_dump(mode="json") for each in recipe.amendments]
+    train = recipe.section("train").model_dump(mode="json")
+    return fingerprint({**section, "train": train, "data": data, **({"amendments": amendments} if amendments else {})})
 
 
 def trace_step(run: Path, step: int, project: Path) -> list[dict[str, Any]]:
@@ -59,15 +108,11 @@ def trace_step(run: Path, step: int, project: Path) -> list[dict[str, Any]]:
     if not (run / "recipe.yaml").is_file():
         raise InputError(f"{run}: no such run; name a folder such as runs/demo")
     recipe = load_recipe(run / "recipe.yaml")
-    last = recipe.section("train").total_steps
+    last = Plan(recipe).total_steps
     if not 1 <= step <= last:
         raise InputError(f"--step {step}: this run has steps 1 to {last}")
     ready = prepare(recipe, project)
     return trace(recipe, open_sources(recipe, ready.shards, ready.tokenizer), ready.tokenizer, step - 1)
-
-
-def _validation(ready: Artifacts) -> dict[str, Shards]:
-    return open_split(ready.shards, "validation", ready.tokenizer) if ready.shards else {}
 
 
 def _go_on(resume: bool) -> str:

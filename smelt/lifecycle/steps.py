@@ -35,10 +35,14 @@ class Steps:
 
     def own(self, name: str, key: str, there: bool, work: Callable[[], object]) -> None:
         """A step of this run alone; `there` tells whether its output still exists."""
-        if there and self.seconds.get(name, {}).get("key") == key:
+        if self.done(name, key, there):
             self._skip(name, key)
         else:
             self._run(name, key, work)
+
+    def done(self, name: str, key: str, there: bool) -> bool:
+        """Whether `own` would skip a step."""
+        return there and self.seconds.get(name, {}).get("key") == key
 
     def heard(self, name: str) -> Callable[[dict[str, Any]], None]:
         """A progress callback for rows {"step", "steps", "loss"}: says one of them every `LINE_SECONDS`."""

@@ -4,28 +4,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from smelt.dataset.batches import BatchSource
 from smelt.dataset.shards import Shards
 from smelt.errors import InputError
-from smelt.files import fingerprint, read_json, write_json, write_text
+from smelt.files import check_directory, fingerprint, write_json, write_text
+from smelt.marathon.assemble import make_engine, make_optimizer, restore
 from smelt.marathon.environment import environment
-from smelt.model.decoder import Decoder
-from smelt.model.init import initialise
-from smelt.model.warm import resolved, warm_decoder
-from smelt.model.weights import read_description
-from smelt.optim.optimizers import build_optimizer
+from smelt.marathon.fitting import fitted
+from smelt.marathon.frozen import freeze, trunk_folder
+from smelt.marathon.lost import explained
+from smelt.parallel.world import World
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.load import load_recipe
 from smelt.recipe.schema import Recipe
-from smelt.recipe.sections.model import Model
 from smelt.tokenizer.tokenizer import Tokenizer
-from smelt.train.checkpoints import Progress, load_checkpoint, newest_whole
+from smelt.train.checkpoints import Progress, checkpoint_path, checkpoints, read_progress, step_of
+from smelt.train.health import LossLost
 from smelt.train.loop import Hook, Training, run_loop
 from smelt.train.precision import resolve_device, resolve_dtype
 from smelt.train.records import event, repair, rows
-from smelt.train.resume import check_rates, check_resume
+from smelt.train.resume import check_resume, resume_step
+from smelt.train.saving import Saver
+from smelt.train.together import Together
 
 
 @dataclass(frozen=True)
@@ -46,36 +46,46 @@ def train_run(
     resume: bool = False,
     hooks: Sequence[Hook] = (),
     say: Callable[[str], None] = lambda text: None,
+    world: World | None = None,
 ) -> Outcome:
     """Train `recipe` in the run directory `run`, from the start or, with `resume`, from its newest whole checkpoint.
 
-    `sources` are the opened training shards by name. Raises InputError for a run that exists already (without
-    `resume`), and for a resume whose recipe or data would have changed the steps already taken.
+    `sources` are the opened training shards by name; `world` the ranks that train together, each of which calls this.
+    Raises InputError for a run that exists already (without `resume`), and for a resume whose recipe or data would have
+    changed the steps already taken.
     """
-    device = resolve_device(recipe.infra)
-    data = data_fingerprint(tokenizer, sources)
-    wanted = _freeze(resolved(recipe), run, device)
-    newest = _newest(run, wanted, data, resume, say)
-    model, changes = _model(wanted, tokenizer, device, newest)
-    training = _assemble(wanted, run, model.to(device), tokenizer, sources, device, data)
-    if newest is not None:
-        training.at = load_checkpoint(newest, training.model, training.optimizer)
-        say(f"resuming from {newest}")
-    training.at.life = sum(row["kind"] in ("start", "resume") for row in rows(run / "events.jsonl"))
-    if training.at.step >= training.train.total_steps:
-        return Outcome(run, training.at.step, True)
-    run.mkdir(parents=True, exist_ok=True)
-    write_text(run / "recipe.yaml", to_yaml(wanted))
-    write_json(run / "env.json", environment(device))
-    for record in ("metrics.jsonl", "events.jsonl"):
-        repair(run / record)
-    event(run, "start" if newest is None else "resume", step=training.at.step)
-    if model.config.load is not None and newest is None:
-        event(run, "warm_start", step=0, load=model.config.load, source=model.config.source, changes=changes)
-        for change in [f"starting from {model.config.load}", *changes]:
-            say(change)
-    done = run_loop(training, hooks)
-    event(run, "done" if done else "stop", step=training.at.step)
+    world = world or World.single(resolve_device(recipe.infra))
+    ranks = Together(world)
+    wanted = ranks.first(lambda: freeze(recipe, run, tokenizer.padded, world))
+
+    def saved(path: Path) -> None:
+        for hook in hooks:
+            hook.saved(path)
+
+    saver = Saver(run, wanted.section("train").checkpoints, world, say, saved)
+    done = False
+    try:
+        data = data_fingerprint(tokenizer, sources)
+        newest = _newest(run, wanted, data, resume, saver, ranks)
+        trunk = None if newest else ranks.first(lambda: _trunk(wanted, run, data))
+        training, changes = _assemble(wanted, run, tokenizer, sources, saver, world, newest or trunk)
+        training.at.data = data
+        training.at.life = ranks.first(lambda: _lives(run))
+        if training.at.step >= training.plan.total_steps:
+            done = True
+            return Outcome(run, training.at.step, True)
+        if training.recipe.infra.micro_batch == "auto":
+            infra = training.recipe.infra.model_copy(update={"micro_batch": fitted(training)})
+            training.recipe = training.recipe.model_copy(update={"infra": infra})
+        if world.is_first:
+            _open(training, newest, changes, say)
+        done = _trained(training, hooks, sources)
+    finally:
+        saver.close(done)
+    for hook in hooks:
+        hook.closed()
+    if world.is_first:
+        event(run, "done" if done else "stop", step=training.at.step)
     return Outcome(run, training.at.step, done)
 
 
@@ -84,77 +94,113 @@ def data_fingerprint(tokenizer: Tokenizer, sources: Mapping[str, Shards]) -> str
     return fingerprint({"tokenizer": tokenizer.hash, "sources": {name: s.identity for name, s in sources.items()}})
 
 
-def _freeze(recipe: Recipe, run: Path, device: torch.device) -> Recipe:
-    """The recipe with `auto` precision resolved: by this machine, or as the run that is resumed resolved it."""
-    train = recipe.section("train")
-    if train.precision != "auto":
-        return recipe
-    if (run / "recipe.yaml").is_file():
-        precision = load_recipe(run / "recipe.yaml").section("train").precision
-    else:
-        precision = "bf16" if resolve_dtype(train, device) == torch.bfloat16 else "fp32"
-    return recipe.model_copy(update={"train": train.model_copy(update={"precision": precision})})
-
-
-def _newest(run: Path, wanted: Recipe, data: str, resume: bool, say: Callable[[str], None]) -> Path | None:
+def _newest(
+    run: Path, wanted: Recipe, data: str, resume: bool, saver: Saver, ranks: Together
+) -> Path | None:
     """The checkpoint to go on from, after checking that going on is allowed; None to start at step 0."""
-    if not (run / "recipe.yaml").is_file():
-        return None
-    if not resume:
+    there = ranks.first(lambda: (run / "recipe.yaml").is_file())
+    if not resume and (there or saver.taken()):
         raise InputError(
             f"{run}: this run exists already; add --resume to go on with it, or give the recipe another name"
         )
+    if not resume:
+        return None
+    newest = saver.newest(lambda frozen, step: step <= resume_step(frozen, wanted))
+    ranks.first(lambda: _check(run, wanted, data, newest))
+    return newest
 
-    def warn(text: str) -> None:
-        say(text)
-        event(run, "fallback", reason=text)
 
-    newest = newest_whole(run, warn)
-    frozen = load_recipe(run / "recipe.yaml")
-    at = Progress(**read_json(newest / "state.json")) if newest else Progress()
+def _check(run: Path, wanted: Recipe, data: str, newest: Path | None) -> None:
+    """InputError when going on would change steps already taken."""
+    at = read_progress(newest) if newest else Progress()
+    known = [folder / "recipe.yaml" for folder in (run, newest) if folder and (folder / "recipe.yaml").is_file()]
+    if not known:
+        return
+    frozen = load_recipe(known[0])
     check_resume(frozen, wanted, at.step, run)
-    check_rates(frozen, wanted, at.step, run)
     if newest is not None and at.data != data:
         raise InputError(
             f"{run}: cannot resume: the token shards or the tokenizer differ from those of step {at.step}; restore "
             "them, or give the run another name"
         )
-    return newest
 
 
-def _model(
-    recipe: Recipe, tokenizer: Tokenizer, device: torch.device, newest: Path | None
-) -> tuple[Decoder, list[str]]:
-    """The model at its start, and how it differs from the checkpoint it starts from; to go on from `newest`, only its
-    shape counts."""
-    config: Model = recipe.section("model")
-    dtype = resolve_dtype(recipe.section("train"), device)
-    if newest is not None:
-        return Decoder(config, read_description(newest).vocab, dtype), []
-    if config.load is not None:
-        return warm_decoder(config, tokenizer, dtype, recipe.seed)
-    model = Decoder(config, tokenizer.padded, dtype)
-    initialise(model, recipe.seed)
-    return model, []
+def _trunk(recipe: Recipe, run: Path, data: str) -> Path | None:
+    """The checkpoint that `train.from` names, after checking that it is whole and read the same data."""
+    trunk = recipe.section("train").trunk
+    if trunk is None:
+        return None
+    folder = trunk_folder(trunk, run)
+    path = checkpoint_path(folder, trunk.step)
+    if not path.is_dir():
+        steps = ", ".join(str(step_of(each)) for each in checkpoints(folder))
+        raise InputError(f"train.from.step: {folder} has no checkpoint of step {trunk.step}, only of {steps or 'none'}")
+    check_directory(path)
+    same = load_recipe(path / "recipe.yaml").sources == recipe.sources
+    if same and read_progress(path).data != data:
+        raise InputError(f"train.from.run: {folder} read other token shards, or with another tokenizer; restore them")
+    return path
 
 
 def _assemble(
     recipe: Recipe,
     run: Path,
-    model: Decoder,
     tokenizer: Tokenizer,
     sources: Mapping[str, Shards],
-    device: torch.device,
-    data: str,
-) -> Training:
-    return Training(
+    saver: Saver,
+    world: World,
+    checkpoint: Path | None,
+) -> tuple[Training, list[str]]:
+    """Everything the loop needs, as it was at `checkpoint`, of this run or of its trunk; and how the model differs from
+    one that it starts from."""
+    engine, vocab, changes = make_engine(recipe, tokenizer, world, checkpoint)
+    training = Training(
         recipe=recipe,
         run=run,
-        model=model,
-        optimizer=build_optimizer(model, recipe.section("train").optimizer),
+        engine=engine,
+        optimizer=make_optimizer(engine, recipe.section("train").optimizer, vocab),
         tokenizer=tokenizer,
+        vocab=vocab,
+        dtype=resolve_dtype(recipe.section("train"), world.device),
         batches=BatchSource(recipe, dict(sources), tokenizer.eos),
-        device=device,
-        at=Progress(data=data),
-        sources=recipe.sources,
+        saver=saver,
+        at=Progress(),
     )
+    trunk = recipe.section("train").trunk
+    if checkpoint is not None:
+        behind = trunk is not None and training.plan.first == step_of(checkpoint)
+        training.at = restore(training, checkpoint, optimizer=not (behind and trunk.optimizer == "reset"))
+    return training, changes
+
+
+def _open(training: Training, newest: Path | None, changes: list[str], say: Callable[[str], None]) -> None:
+    """Write what the run is, and that it begins or goes on."""
+    run, model = training.run, training.engine.config
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(run / "recipe.yaml", to_yaml(training.recipe))
+    write_json(run / "env.json", environment(training.engine.world.device))
+    for record in ("metrics.jsonl", "events.jsonl"):
+        repair(run / record)
+    facts = {"ranks": training.engine.world.ranks} if training.engine.world.ranks > 1 else {}
+    event(run, "start" if newest is None else "resume", step=training.at.step, **facts)
+    if newest is not None:
+        say(f"resuming from {newest}")
+    elif (trunk := training.recipe.section("train").trunk) is not None:
+        event(run, "branch", step=training.at.step, run=trunk.run, optimizer=trunk.optimizer)
+        say(f"going on from step {trunk.step} of {trunk.run}")
+    elif model.load is not None:
+        event(run, "warm_start", step=0, load=model.load, source=model.source, changes=changes)
+        for change in [f"starting from {model.load}", *changes]:
+            say(change)
+
+
+def _trained(training: Training, hooks: Sequence[Hook], sources: Mapping[str, Shards]) -> bool:
+    try:
+        return run_loop(training, hooks)
+    except LossLost as lost:
+        raise explained(lost, training, sources) from None
+
+
+def _lives(run: Path) -> int:
+    """How often the run has begun or gone on."""
+    return sum(row["kind"] in ("start", "resume") for row in rows(run / "events.jsonl"))

@@ -12,6 +12,7 @@ from smelt.model.linear import Linear
 from smelt.model.masks import Scope, dense
 from smelt.model.norm import RMSNorm
 from smelt.model.positions import Rotary, rotate
+from smelt.model.scope import slopes
 from smelt.recipe.parts.attention import GroupedQuery
 from smelt.recipe.parts.part import Surroundings
 from smelt.recipe.parts.position import Alibi, DualChunk, Rope
@@ -32,7 +33,7 @@ class GroupedQueryAttention(nn.Module):
             sink_tokens=config.sink_tokens,
             chunk=config.chunk,
             softcap=config.softcap,
-            alibi=isinstance(position, Alibi),
+            alibi=slopes(config.heads) if isinstance(position, Alibi) else (),
         )
         hidden, queries, keys = around.hidden, config.heads * self.head_dim, config.kv_heads * self.head_dim
         self.q = Linear(hidden, queries, config.bias != "none")

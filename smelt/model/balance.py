@@ -16,7 +16,8 @@ from smelt.recipe.parts.moe import MixtureOfExperts as Config
 class Balance(nn.Module):
     """Counts what the experts of one layer do in a step, makes the auxiliary losses, and holds the correcting bias.
 
-    `sum_over_ranks` gives the sum of a tensor over the ranks that share a batch; whoever splits batches sets it.
+    `sum_over_ranks` gives the sum of a tensor over the ranks that share a batch, `sum_over_parts` over those that share
+    its rows; whoever splits batches or rows sets them.
     """
 
     def __init__(self, config: Config) -> None:
@@ -24,6 +25,7 @@ class Balance(nn.Module):
         self.top_k, self.method, self.z_loss = config.top_k, config.balance, config.z_loss
         self.weight = config.balance.weight if isinstance(config.balance, BalanceLoss) else 0.0
         self.sum_over_ranks: Callable[[Tensor], Tensor] = torch.clone
+        self.sum_over_parts: Callable[[Tensor], Tensor] = torch.clone
         biased = isinstance(config.balance, BalanceBias)
         self.bias = nn.Parameter(torch.full((config.experts,), torch.nan), requires_grad=False) if biased else None
         self.fills = {"bias": constant(0.0)}
@@ -39,7 +41,7 @@ class Balance(nn.Module):
         """
         probabilities = routing.probabilities() if self.weight else None
         squares = routing.logits.logsumexp(1).square() if self.z_loss else None
-        counts = context.once(self, lambda: self._count(routing.counts, probabilities, squares))
+        counts = context.once_by(self, lambda: self._count(routing.counts, probabilities, squares))
         extra = None
         if probabilities is not None:
             extra = self.weight * imbalance(probabilities, counts)
@@ -56,7 +58,7 @@ class Balance(nn.Module):
         if squares is not None:
             self.squares += squares.sum()
         local = isinstance(self.method, BalanceLoss) and self.method.scope == "local"
-        return counts if local else self.sum_over_ranks(self.counts)
+        return self.sum_over_parts(counts) if local else self.sum_over_ranks(self.counts)
 
     @torch.no_grad()
     def settle(self) -> "LayerUse":
@@ -81,7 +83,7 @@ def imbalance(probabilities: Tensor, counts: Tensor) -> Tensor:
     f_i is expert i's share of the choices `counts`, P_i its mean probability (Fedus et al. 2021, without their factor,
     the number of experts): 1 / experts when both are even, 1 when one expert has all. Only P carries a gradient.
     """
-    return probabilities @ (counts / counts.sum())
+    return probabilities @ (counts.to(probabilities.dtype) / counts.sum())
 
 
 class LayerUse(NamedTuple):

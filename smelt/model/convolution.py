@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from smelt.model.context import Context
 from smelt.model.recurrence import Recurrence
 from smelt.model.time_scales import between
+from smelt.model.wide import wide
 
 
 class Convolution(nn.Module):
@@ -23,14 +24,18 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor, context: Context, cache: Recurrence | None) -> Tensor:
         """`[batch, seq, channels]` -> the same in float32; goes on from the cache's tail, and renews it."""
-        past = self.weight.shape[1] - 1 if cache is not None else 0
+        past = self.weight.shape[1] - 1
+        tail = context.before(x, past) if cache is None else cache.tail
+        if tail is None:
+            past = 0
+        else:
+            x = torch.cat((tail, x), 1)
         if cache is not None:
-            x = torch.cat((cache.tail, x), 1)
             cache.tail = x[:, x.shape[1] - past :].clone()
         place = None if context.starts is None else context.position
         if place is not None and past:  # what comes out at the tail itself is dropped
             place = torch.cat((place.new_full((len(place), past), past), place), 1)
-        out: Tensor = _Convolve.apply(x.float(), self.weight, self.bias, place)
+        out: Tensor = _Convolve.apply(wide(x), self.weight, self.bias, place)
         return out[:, past:]
 
 

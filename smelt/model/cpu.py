@@ -4,7 +4,7 @@ What depends on where documents begin is decided inside the operator, so one com
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from smelt.model.blockwise import Rows, Tape
 from smelt.model.dense import scaled_dot_product
 from smelt.model.documents import SHORT, WASTE, Documents, documents
 from smelt.model.in_graph import attention_in_graph
-from smelt.model.scope import Scope, slopes
+from smelt.model.scope import Scope
 
 LONGEST = 512  # tokens of rows that keep their probabilities for the backward pass
 WIDEST = 2  # bytes of a number that is kept: for float32, computing it again takes no longer
@@ -62,14 +62,14 @@ def attention(
     window: int | None,
     sink_tokens: int,
     softcap: float | None,
-    alibi: bool,
+    alibi: Sequence[float],
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Attention `[batch, seq, heads, value_dim]`, and for the backward pass, else empty:
 
     the share of each query that its sink takes, `[batch, seq, heads]`, and all probabilities, flat, if `keep`.
     """
-    plan, scope = documents(starts), Scope(scale, window, sink_tokens, None, softcap, alibi)
+    plan, scope = documents(starts), Scope(scale, window, sink_tokens, None, softcap, tuple(alibi))
     kept = q.new_empty(_room(q) if keep else 0)
     tape = Tape(kept) if keep else None
     outs, shares = [], []
@@ -105,15 +105,15 @@ def attention_backward(
     window: int | None,
     sink_tokens: int,
     softcap: float | None,
-    alibi: bool,
+    alibi: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v from `grad`, that of the attention, and `inner` `[batch, seq, heads, 1]`."""
-    plan, scope = documents(starts), Scope(scale, window, sink_tokens, None, softcap, alibi)
+    plan, scope = documents(starts), Scope(scale, window, sink_tokens, None, softcap, tuple(alibi))
     batch, kv_heads = len(q), k.shape[2]
     tape = Tape(kept) if kept.numel() else None
-    grads = plan.split(grad, kv_heads, padding=0.0)
-    inners = plan.split(inner, kv_heads, padding=0.0)
-    shares = plan.split(share[..., None], kv_heads) if share.numel() else [None] * len(grads)
+    grads = plan.queries(grad, kv_heads, padding=0.0)
+    inners = plan.queries(inner, kv_heads, padding=0.0)
+    shares = plan.queries(share[..., None], kv_heads) if share.numel() else [None] * len(grads)
     parts = [
         rows.backward(*given, tape)
         for rows, *given in zip(_rows(plan, q, k, v, scope), grads, inners, shares, strict=True)
@@ -121,8 +121,8 @@ def attention_backward(
     grad_q, grad_k, grad_v = zip(*parts, strict=True)
     return (
         plan.join(list(grad_q), batch, kv_heads),
-        plan.join([x[:, None] for x in grad_k], batch, kv_heads),
-        plan.join([x[:, None] for x in grad_v], batch, kv_heads),
+        plan.join_keys(list(grad_k), batch, kv_heads),
+        plan.join_keys(list(grad_v), batch, kv_heads),
     )
 
 
@@ -154,16 +154,14 @@ attention.register_autograd(_backward, setup_context=_setup)
 
 def _rows(plan: Documents, q: Tensor, k: Tensor, v: Tensor, scope: Scope) -> Iterator[Rows]:
     """The rows of each group of documents."""
-    kv_heads = k.shape[2]
-    for part_q, part_k, part_v in zip(*(plan.split(x, kv_heads) for x in (q, k, v)), strict=True):
-        rows = Rows(part_q, part_k.squeeze(1), part_v.squeeze(1), scope)
-        yield dataclasses.replace(rows, slopes=_of_rows(slopes(q.shape[2]), rows)) if scope.alibi else rows
+    for parts in zip(plan.queries(q, k.shape[2]), plan.keys(k), plan.keys(v), strict=True):
+        rows = Rows(*parts, scope)
+        yield dataclasses.replace(rows, slopes=_of_rows(torch.tensor(scope.alibi), rows)) if scope.alibi else rows
 
 
 def _of_rows(x: Tensor, rows: Rows) -> Tensor:
     """What each query head has, `[heads]`, for every row: `[rows, group]`."""
-    count, group = rows.q.shape[:2]
-    return x.view(-1, group).repeat(count * group // len(x), 1)
+    return x.view(-1, rows.q.group).repeat(rows.q.rows * rows.q.group // len(x), 1)
 
 
 def _room(q: Tensor) -> int:

@@ -85,8 +85,8 @@ class Decoder(nn.Module):
         if config.multi_token is not None:
             further = (Layer(config, config.layers - 1) for _ in range(config.multi_token.depth))
             self.multi_token = MultiToken(config, further)
-        kept = {"log_z_abs": True, "z_loss": config.z_loss > 0, "multi_token_loss": config.multi_token is not None}
-        self.means = TokenMeans(*(name for name in kept if kept[name]))
+        self.means = TokenMeans(*followed(config))
+        self.context = Context  # who splits rows among devices puts a subclass here
 
     def forward(
         self, tokens: Tensor, starts: Tensor | None = None, targets: Tensor | None = None, cache: Cache | None = None
@@ -98,35 +98,45 @@ class Decoder(nn.Module):
         new ones only, and positions go on from the cached tokens. In training the gradient is that of the loss and the
         auxiliary losses together; the value returned is the loss alone.
         """
-        context = Context(tokens, starts, cache.length if cache is not None else 0)
+        context = self.context(tokens, starts, cache.length if cache is not None else 0)
         hidden, extra = self._run(tokens, context, cache)
         if targets is None:
             return self.logits(hidden)
-        losses = self.losses(hidden, targets)
+        return self._finish(hidden, extra, tokens, targets, context)
+
+    def _finish(
+        self, hidden: Tensor, extra: Tensor | None, tokens: Tensor, targets: Tensor, context: Context
+    ) -> Tensor:
+        """The loss of each token, whose gradient is that of all losses together; `extra` is what layers have added."""
+        own = context.own(targets)
+        losses = self.losses(hidden, own)
         if self.training and self.multi_token is not None:
             further = self.multi_token(hidden, tokens, targets, context, self._embedded, self._further_losses)
             extra = further if extra is None else extra + further
         if self.training and extra is not None:
-            losses = with_gradient_of(losses, extra * (targets >= 0))
+            losses = with_gradient_of(losses, extra * (own >= 0))
         return losses
 
     def states(self, tokens: Tensor, starts: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Hidden states after the last norm, `[batch, seq, hidden]` in `dtype`; arguments as for `forward`."""
-        return self._run(tokens, Context(tokens, starts, cache.length if cache is not None else 0), cache)[0]
+        return self._run(tokens, self.context(tokens, starts, cache.length if cache is not None else 0), cache)[0]
 
     def _run(self, tokens: Tensor, context: Context, cache: Cache | None) -> tuple[Tensor, Tensor | None]:
-        x = self.embed(tokens, context)
-        total: Tensor | None = None
-        for index, layer in enumerate(self.layers):
-            x, extra = layer(x, context, cache.layers[index] if cache is not None else None)
-            total = extra if total is None else total if extra is None else total + extra
+        x, total = self._through_layers(self.embed(tokens, context), context, cache)
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.norm(x), total
 
+    def _through_layers(self, x: Tensor, context: Context, cache: Cache | None = None) -> tuple[Tensor, Tensor | None]:
+        total: Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            x, extra = layer(x, context, cache.layers[index] if cache is not None else None)
+            total = extra if total is None else total if extra is None else total + extra
+        return x, total
+
     def embed(self, tokens: Tensor, context: Context) -> Tensor:
         """What the first layer reads, `[batch, seq, hidden]` in `dtype`."""
-        x = self._embedded(tokens)
+        x = self._embedded(context.own(tokens))
         if self.positions is not None:
             x = x + F.embedding(context.position_within(self.config.position.length), self.positions.weight)
         return x.to(self.dtype)
@@ -169,6 +179,12 @@ class Decoder(nn.Module):
     def head_weight(self) -> Tensor:
         """`[vocab, hidden]`: the embedding itself when tied."""
         return self.embedding.weight if self.head is None else self.head.weight
+
+
+def followed(config: Model) -> tuple[str, ...]:
+    """Names of what a decoder in training takes means of beside its loss."""
+    kept = {"log_z_abs": True, "z_loss": config.z_loss > 0, "multi_token_loss": config.multi_token is not None}
+    return tuple(name for name in kept if kept[name])
 
 
 def _table(rows: int, hidden: int) -> nn.Embedding:

@@ -16,6 +16,7 @@ from smelt.model.linear import Linear
 from smelt.model.norm import RMSNorm
 from smelt.model.recurrence import Recurrence
 from smelt.model.time_scales import log_between, steps_before_softplus
+from smelt.model.wide import wide
 from smelt.recipe.parts import deltanet
 from smelt.recipe.parts.part import Surroundings
 
@@ -45,7 +46,7 @@ class GatedDeltaNet(nn.Module):
         q, k = (_unit(part.unflatten(-1, (config.key_heads, -1))) for part in (q, k))
         v = v.unflatten(-1, (config.value_heads, -1))  # [batch, seq, value_heads, value_dim]
         heads = self.remember(q * config.key_dim**-0.5, k, v, x, context, cache)
-        gate = F.silu(self.gate(x).float())
+        gate = F.silu(wide(self.gate(x)))
         out: Tensor = self.out((self.norm(heads).flatten(-2) * gate).to(x.dtype))
         return out
 
@@ -53,16 +54,19 @@ class GatedDeltaNet(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, context: Context, cache: Recurrence | None
     ) -> Tensor:
         """What each value head reads from its state, float32 `[batch, seq, value_heads, value_dim]`."""
-        decay = -self.a_log.exp() * F.softplus(self.a(x).float() + self.dt_bias)
-        share = self.b(x).float().sigmoid()
-        state = None if cache is None else cache.state
-        if state is not None and context.new == 1:
-            heads, state = delta_rule.step(q, k, v, decay, share, state, context)
+        decay = -self.a_log.exp() * F.softplus(wide(self.a(x)) + self.dt_bias)
+        share = wide(self.b(x)).sigmoid()
+        if cache is None:
+            return context.by_heads(self.read, q, k, v, decay, share)
+        if context.new == 1:
+            heads, cache.state = delta_rule.step(q, k, v, decay, share, cache.state, context)
         else:
-            heads, state = delta_rule.chunked(q, k, v, decay, share, state, context, self.config.chunk)
-        if cache is not None:
-            cache.state = state
+            heads, cache.state = delta_rule.chunked(q, k, v, decay, share, cache.state, context, self.config.chunk)
         return heads
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, share: Tensor, context: Context) -> Tensor:
+        """`remember` for rows that begin here."""
+        return delta_rule.chunked(q, k, v, decay, share, None, context, self.config.chunk)[0]
 
     def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device | str) -> Recurrence:
         """For `batch` rows of any length."""

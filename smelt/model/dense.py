@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from smelt.model.scope import Scope, slopes
+from smelt.model.scope import Scope
 
 if TYPE_CHECKING:
     from smelt.model.context import Context
@@ -31,10 +31,10 @@ def dense(
         return scaled_dot_product(q, k, v, scope.scale, mask)
     kv_heads = k.shape[2]
     wide = torch.promote_types(q.dtype, torch.float32)
-    q, k, heads = q.unflatten(2, (kv_heads, -1)).to(wide), k.to(wide), q.shape[2]
+    q, k = q.unflatten(2, (kv_heads, -1)).to(wide), k.to(wide)
     scores = torch.einsum("bnhgd,bshd->bhgns", q, k).flatten(1, 2) * scope.scale  # [batch, heads, new, seen]
     distance = context.index[:, None] - index[..., None, None, :]  # [batch or 1, 1, new, seen]
-    scores = scope.weigh(scores, distance, slopes(heads, q.device)[:, None, None])
+    scores = scope.weigh(scores, distance, torch.tensor(scope.alibi, device=q.device)[:, None, None])
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     if sinks is not None:

@@ -41,23 +41,44 @@ class Experts(nn.Module):
         `chosen` int64 and `weights` float32, both `[tokens, top_k]`; `counts` `[experts]`: choices of each expert. No
         choice is dropped, however many fall on one expert.
         """
-        expert, order = chosen.flatten().sort(stable=True)  # [tokens * top_k]
-        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        ends = counts.cumsum(0).to(torch.int32)
-        rows = _Spread.apply(x, order, place.view_as(chosen))
+        choices = Choices(chosen)
+        expert, ends = choices.expert, counts.cumsum(0).to(torch.int32)
+        rows = choices.spread(x)
         up = self._project(rows, self.up, self.up_bias, expert, ends)
         gate = up if self.gate is None else self._project(rows, self.gate, self.gate_bias, expert, ends)
         # The weight of a choice multiplies here, where a row is narrowest, and not behind the projection down.
-        weight = weights.flatten().index_select(0, order).to(x.dtype)[:, None]
+        weight = choices.sorted(weights).to(x.dtype)[:, None]
         out = grouped_linear(activate(self.activation, gate, up) * weight, self.down.to(x.dtype), ends)
         if self.down_bias is not None:
             out = out + _of(expert, self.down_bias, x.dtype) * weight
-        gathered: Tensor = _Gather.apply(out, order, place.view_as(chosen))
-        return gathered
+        return choices.gather(out)
 
     def _project(self, rows: Tensor, weight: Tensor, bias: Tensor | None, expert: Tensor, ends: Tensor) -> Tensor:
         out = grouped_linear(rows, weight.to(rows.dtype), ends)
         return out if bias is None else out + _of(expert, bias, rows.dtype)
+
+
+class Choices:
+    """The choices of tokens, `[tokens, top_k]`, sorted by `expert`: a row for each choice."""
+
+    def __init__(self, chosen: Tensor) -> None:
+        self.expert, self.order = chosen.flatten().sort(stable=True)  # [tokens * top_k]
+        index = torch.arange(len(self.order), device=chosen.device)
+        self.place = torch.empty_like(self.order).scatter_(0, self.order, index).view_as(chosen)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """`[tokens, hidden]` -> `[tokens * top_k, hidden]`: each token's row for each of its choices."""
+        rows: Tensor = _Spread.apply(x, self.order, self.place)
+        return rows
+
+    def sorted(self, x: Tensor) -> Tensor:
+        """What every choice has, `[tokens, top_k]` -> `[tokens * top_k]`."""
+        return x.flatten().index_select(0, self.order)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The sum of each token's rows, `[tokens * top_k, hidden]` -> `[tokens, hidden]`."""
+        summed: Tensor = _Gather.apply(rows, self.order, self.place)
+        return summed
 
 
 class Shared(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from smelt.model.dense import scaled_dot_product
-from smelt.model.scope import Scope, slopes
+from smelt.model.scope import Scope
 
 BLOCK = 128
 
@@ -31,7 +31,7 @@ class Flex:
             q,
             k,
             v,
-            score_mod=_score_mod(self.scope, q.shape[1], q.device),
+            score_mod=_score_mod(self.scope, q.device),
             block_mask=self.blocks,
             scale=self.scope.scale,
             enable_gqa=q.shape[1] != k.shape[1],
@@ -72,13 +72,13 @@ def block_mask(starts: Tensor | None, scope: Scope, sequence: int, device: torch
     )
 
 
-def _score_mod(scope: Scope, heads: int, device: torch.device) -> Callable[..., Tensor] | None:
+def _score_mod(scope: Scope, device: torch.device) -> Callable[..., Tensor] | None:
     if scope.softcap is None and not scope.alibi:
         return None
-    slope = slopes(heads, device)
+    slope = torch.tensor(scope.alibi, device=device)
 
     def weighed(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return scope.weigh(score, query - key, slope[head])
+        return scope.weigh(score, query - key, slope[head] if scope.alibi else slope)
 
     return weighed
 

@@ -18,7 +18,7 @@ into the decays of its tokens. W, W1 and W2 are matrices of the layer; none has 
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from smelt.model.context import Context
 from smelt.model.fills import Fill
 from smelt.model.linear import Linear
 from smelt.model.time_scales import log_steps, log_steps_along
+from smelt.model.wide import wide
 from smelt.recipe.parts.linear import LinearAttention
 
 
@@ -104,6 +105,13 @@ class ElementDecay(NamedTuple):
         return elements.step(q, k, v, self.steps, self.rates, state, context)
 
 
+def parted(decay: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """The tensors that a decay of this file is made of: those of every token, and those of every head."""
+    fields = [x for x in decay if x is not None]
+    tokens = len(fields) - isinstance(decay, ElementDecay)
+    return fields[:tokens], fields[tokens:]
+
+
 class Fixed(nn.Module):
     """none, lightning: the same at every token."""
 
@@ -113,11 +121,11 @@ class Fixed(nn.Module):
 
     def forward(self, x: Tensor) -> Decay:
         """`[batch, seq, hidden]` -> decays."""
-        heads = self.config.heads
+        heads, dtype = self.config.heads, torch.promote_types(x.dtype, torch.float32)
         if self.config.gate == "none":
-            rates = torch.zeros(heads, device=x.device)
+            rates = x.new_zeros(heads, dtype=dtype)
         else:
-            rates = torch.exp2(-8 / heads * torch.arange(1, heads + 1, device=x.device))
+            rates = torch.exp2(-8 / heads * torch.arange(1, heads + 1, device=x.device)).to(dtype)
         return HeadDecay(-rates.expand(*x.shape[:2], heads))
 
 
@@ -133,7 +141,7 @@ class ByHead(nn.Module):
 
     def forward(self, x: Tensor) -> Decay:
         """`[batch, seq, hidden]` -> decays."""
-        x = self.w(x).float()
+        x = wide(self.w(x))
         if self.a is not None:
             return HeadDecay(-F.softplus(x) * self.a.exp())
         return HeadDecay(F.logsigmoid(x) / (self.config.tau if self.config.gate == "retention" else 1.0))
@@ -151,7 +159,7 @@ class ByKey(nn.Module):
 
     def forward(self, x: Tensor) -> Decay:
         """`[batch, seq, hidden]` -> decays."""
-        x = self.w(x if self.w1 is None else self.w1(x)).float().unflatten(-1, (self.config.heads, -1))
+        x = wide(self.w(x if self.w1 is None else self.w1(x))).unflatten(-1, (self.config.heads, -1))
         return ChannelDecay(self.logarithm(x))
 
     def logarithm(self, x: Tensor) -> Tensor:
@@ -174,7 +182,7 @@ class GateLoop(nn.Module):
 
     def forward(self, x: Tensor) -> Decay:
         """`[batch, seq, hidden]` -> decays."""
-        size, phase = (w(x).float().unflatten(-1, (self.heads, -1)) for w in (self.w1, self.w2))
+        size, phase = (wide(w(x)).unflatten(-1, (self.heads, -1)) for w in (self.w1, self.w2))
         return TurningDecay(F.logsigmoid(size), phase)
 
 
@@ -188,7 +196,7 @@ class Outer(nn.Module):
 
     def forward(self, x: Tensor) -> Decay:
         """`[batch, seq, hidden]` -> decays."""
-        keys, values = (F.logsigmoid(w(x).float()).unflatten(-1, (self.heads, -1)) for w in (self.w1, self.w2))
+        keys, values = (F.logsigmoid(wide(w(x))).unflatten(-1, (self.heads, -1)) for w in (self.w1, self.w2))
         return ChannelDecay(keys, values)
 
 
@@ -204,7 +212,7 @@ class ByElement(nn.Module):
 
     def forward(self, x: Tensor) -> Decay:
         """`[batch, seq, hidden]` -> decays."""
-        steps = F.softplus(self.w2(self.w1(x)).float()).unflatten(-1, (self.heads, -1))
+        steps = F.softplus(wide(self.w2(self.w1(x)))).unflatten(-1, (self.heads, -1))
         return ElementDecay(steps, self.a.exp())
 
 

@@ -1,7 +1,7 @@
 """Initial weights as a function of (seed, parameter name, flat index), so that a rank can draw just its own slice."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,31 @@ _CUT = 3  # standard deviations that a truncated draw keeps
 def initialise(model: Decoder, seed: int) -> None:
     """Fill `model` in place as `model.init` says; modules that want otherwise list it in their `fills`."""
     for name, parameter, fill in fillings(model):
-        flat = parameter.view(-1)
+        fill_box(parameter, (0,) * parameter.ndim, parameter.shape, name, seed, fill)
+
+
+@torch.no_grad()
+def fill_box(part: Tensor, offset: Sequence[int], shape: Sequence[int], name: str, seed: int, fill: Fill) -> None:
+    """Fill `part`, which stands at `offset` in the parameter `name` of this `shape`, with its initial values.
+
+    Whole entries of the first axis are drawn, and what lies outside `part` thrown away.
+    """
+    if not part.numel():
+        return
+    first, *inner = offset or (0,)
+    row, part = math.prod(shape[1:]), part.view(part.shape or (1,))
+    if part.shape[1:].numel() == row:  # nothing thrown away, so pieces may end anywhere
+        flat = part.view(-1)
         for start in range(0, len(flat), _PIECE):
             count = min(_PIECE, len(flat) - start)
-            flat[start : start + count] = draw(name, seed, start, count, fill)
+            flat[start : start + count] = draw(name, seed, first * row + start, count, fill)
+        return
+    box = tuple(slice(low, low + size) for low, size in zip(inner, part.shape[1:], strict=True))
+    rows = max(1, _PIECE // row)
+    for start in range(0, len(part), rows):
+        piece = part[start : start + rows]
+        drawn = draw(name, seed, (first + start) * row, len(piece) * row, fill)
+        piece.copy_(drawn.view(len(piece), *shape[1:])[:, *box])
 
 
 def draw(name: str, seed: int, start: int, count: int, fill: Fill) -> Tensor:
@@ -73,4 +94,4 @@ def _spread(model: Decoder, module: nn.Module, own: str) -> float:
 def _widens(model: Decoder, module: nn.Module, own: str) -> bool:
     """Whether a parameter is made of matrices that grow with the width of the model on both sides."""
     one_sided = isinstance(module, nn.Embedding) or module is model.head
-    return getattr(module, own).ndim >= 2 and not one_sided and own not in getattr(module, "fills", {})
+    return module._parameters[own].ndim >= 2 and not one_sided and own not in getattr(module, "fills", {})

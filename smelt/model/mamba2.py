@@ -16,6 +16,7 @@ from smelt.model.linear import Linear
 from smelt.model.norm import RMSNorm
 from smelt.model.recurrence import Recurrence
 from smelt.model.time_scales import log_counting, steps_before_softplus
+from smelt.model.wide import wide
 from smelt.recipe.parts import mamba2
 from smelt.recipe.parts.part import Surroundings
 
@@ -56,7 +57,7 @@ class Mamba2(nn.Module):
 
     def steps(self, dt: Tensor) -> Tensor:
         """The time steps, float32 `[batch, seq, heads]`."""
-        steps = F.softplus(dt.float() + self.dt_bias)
+        steps = F.softplus(wide(dt) + self.dt_bias)
         limits = self.config.dt_min, self.config.dt_max
         return steps if limits == (0.0, None) else steps.clamp(*limits)
 
@@ -65,18 +66,21 @@ class Mamba2(nn.Module):
     ) -> Tensor:
         """What each head reads from its state, `[batch, seq, heads, head_dim]`."""
         written, decay = values * steps[..., None], -self.a_log.exp() * steps
-        state = None if cache is None else cache.state
-        if state is not None and context.new == 1:
-            heads, state = scan.step(c, b, written, decay, state, context)
+        if cache is None:
+            return context.by_heads(self.read, c, b, written, decay)
+        if context.new == 1:
+            heads, cache.state = scan.step(c, b, written, decay, cache.state, context)
         else:
-            heads, state = scan.chunked(c, b, written, decay, state, context, self.config.chunk)
-        if cache is not None:
-            cache.state = state
+            heads, cache.state = scan.chunked(c, b, written, decay, cache.state, context, self.config.chunk)
         return heads
+
+    def read(self, c: Tensor, b: Tensor, written: Tensor, decay: Tensor, context: Context) -> Tensor:
+        """`remember` for rows that begin here."""
+        return scan.chunked(c, b, written, decay, None, context, self.config.chunk)[0]
 
     def gated(self, heads: Tensor, gate: Tensor) -> Tensor:
         """The heads times silu(gate), normalised after that, before it, or not at all; float32."""
-        gate = F.silu(gate.float())
+        gate = F.silu(wide(gate))
         if self.norm is None:
             return heads * gate
         normed: Tensor = self.norm(heads * gate) if self.config.gate_first else self.norm(heads) * gate
@@ -102,6 +106,6 @@ class PartsNorm(RMSNorm):
         """`[..., channels]` -> the same shape and dtype."""
         if self.parts == 1:
             return super().forward(x)
-        split = x.float().unflatten(-1, (self.parts, -1))
+        split = wide(x).unflatten(-1, (self.parts, -1))
         normed = split * (split.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return (normed.flatten(-2) * self.weight).to(x.dtype)

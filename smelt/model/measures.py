@@ -20,13 +20,23 @@ class TokenMeans(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> dict[str, Tensor]:
-        """The means, 0 of nothing, each a scalar on the device; then starts afresh."""
-        means = self.sums[0] / self.sums[1].clamp(min=1)
+        """Sum of values and number of tokens by name, `[2]` on the device; then starts afresh."""
+        sums = self.sums.clone().unbind(1)
         self.sums.zero_()
-        return dict(zip(self.names, means, strict=True))
+        return dict(zip(self.names, sums, strict=True))
+
+
+def totals(model: nn.Module) -> dict[str, Tensor]:
+    """To call after each optimizer step: sum of values and number of tokens, `[2]`, of all that `model` followed."""
+    kept = [module for module in model.modules() if isinstance(module, TokenMeans)]
+    return {name: total for module in kept for name, total in module.settle().items()}
 
 
 def settled(model: nn.Module) -> dict[str, Tensor]:
-    """To call after each optimizer step: every mean that `model` kept of it."""
-    kept = [module for module in model.modules() if isinstance(module, TokenMeans)]
-    return {name: mean for module in kept for name, mean in module.settle().items()}
+    """`totals` as means, 0 of nothing."""
+    return {name: mean(total) for name, total in totals(model).items()}
+
+
+def mean(total: Tensor) -> Tensor:
+    """Of one of `totals`."""
+    return total[0] / total[1].clamp(min=1)

@@ -53,19 +53,19 @@ class MultiToken(nn.ModuleList):
     ) -> Tensor:
         """What joins the loss of each token, float32 `[batch, seq]`: the mean of the layers' losses times `weight`.
 
-        `state` is the decoder's, after its last norm; `tokens`, `targets` as for the decoder. `embed` gives the
-        embeddings of tokens, `loss` the token losses of states and targets. A layer predicts no token beyond the
-        document or row, nor past a target that is ignored.
+        `state` is the decoder's, after its last norm; `tokens` and `targets`, of entire rows, as for the decoder.
+        `embed` gives the embeddings of tokens, `loss` the token losses of states and targets. A layer predicts no token
+        beyond the document or row, nor past a target that is ignored.
         """
         terms: list[Tensor] = []
-        reached = targets
+        reached, starts = targets, context.whole.starts
         for ahead, further in enumerate(self, 1):
-            embedding = embed(shifted(tokens, ahead, 0)).to(state.dtype)
+            embedding = embed(context.own(shifted(tokens, ahead, 0))).to(state.dtype)
             state, extra = further(state, embedding, context)
             reached = shifted(targets, ahead, IGNORED).where(reached != IGNORED, IGNORED)
-            if context.starts is not None:
-                reached = reached.where(shifted(context.starts, ahead, -1) == context.starts, IGNORED)
-            terms.append(loss(state, reached) * (self.weight / len(self)))
+            if starts is not None:
+                reached = reached.where(shifted(starts, ahead, -1) == starts, IGNORED)
+            terms.append(loss(state, context.own(reached)) * (self.weight / len(self)))
             if extra is not None:
                 terms.append(extra)
         return torch.stack(terms).sum(0)

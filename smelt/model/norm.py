@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from smelt.model.fills import constant
+from smelt.model.wide import wide
 
 
 class RMSNorm(nn.Module):
@@ -25,7 +26,7 @@ class RMSNorm(nn.Module):
         if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             normed: Tensor = _RMSNorm.apply(x, weight, self.eps)
             return normed
-        return F.rms_norm(x.float(), weight.shape, weight, self.eps).to(x.dtype)
+        return F.rms_norm(wide(x), weight.shape, weight, self.eps).to(x.dtype)
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smelt.model.fills import constant
+from smelt.model.wide import wide
 from smelt.recipe.parts.moe import MixtureOfExperts as Config
 
 _TINY = 1e-20  # sigmoids can all be 0
@@ -39,7 +40,7 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor, correction: Tensor | None) -> Routing:
         """`x` `[tokens, hidden]`; `correction`, `[experts]`, joins the scores in the choice, but not in the weights."""
-        logits = F.linear(x.float(), self.weight, self.bias)
+        logits = F.linear(wide(x), self.weight, self.bias)
         scores = logits.softmax(-1) if self.config.score == "softmax" else logits.sigmoid()
         chosen = self._choose(scores.detach() if correction is None else scores.detach() + correction)
         weights = scores.gather(1, chosen)

@@ -1,9 +1,7 @@
 """Which tokens a token sees and how scores are weighed: the one meaning that every attention engine computes."""
 
-import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 
@@ -11,7 +9,9 @@ from torch import Tensor
 class Scope:
     """What a layer sees and how it weighs it; fields as in `smelt.recipe.parts.attention.GroupedQuery`.
 
-    Scores are scale * q k, then capped, then lowered by ALiBi's slope * distance, then masked.
+    Scores are scale * q k, then capped, then lowered by ALiBi's slope * distance, then masked. `alibi` has the slope of
+    each query head, and is empty without ALiBi. Equal scopes have the same `name`: torch.compile can look a string up,
+    but not a dataclass.
     """
 
     scale: float
@@ -19,7 +19,11 @@ class Scope:
     sink_tokens: int = 0
     chunk: int | None = None
     softcap: float | None = None
-    alibi: bool = False
+    alibi: tuple[float, ...] = ()
+    name: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", repr(self))
 
     @property
     def plain(self) -> bool:
@@ -43,17 +47,12 @@ class Scope:
         return scores - slope * distance if self.alibi else scores
 
 
-def slopes(heads: int, device: torch.device | str = "cpu") -> Tensor:
-    """ALiBi's slope of each query head, float32 `[heads]` (Press et al. 2022).
+def slopes(heads: int) -> tuple[float, ...]:
+    """ALiBi's slope of each query head (Press et al. 2022).
 
     2^(-8 i / heads) for i = 1 to heads, when that is a power of two; else those of the power of two below, then every
     other one of the power of two above.
     """
-    return torch.tensor(_slopes(heads), device=device)
-
-
-@functools.cache
-def _slopes(heads: int) -> list[float]:
     below = 1 << heads.bit_length() - 1
-    powers = [2 ** (-8 * i / below) for i in range(1, below + 1)]
-    return powers if heads == below else powers + _slopes(2 * below)[::2][: heads - below]
+    powers = tuple(2 ** (-8 * i / below) for i in range(1, below + 1))
+    return powers if heads == below else powers + slopes(2 * below)[::2][: heads - below]

@@ -1,25 +1,24 @@
-"""safetensors files, whole or in shards, one tensor at a time: how models larger than memory are read and written.
+"""safetensors files, whole, in shards or in pieces, one tensor at a time: how models larger than memory are read.
 
-Offsets are read from and written to the files' headers directly, so that nothing but the tensor at hand is in memory.
+Offsets are read from the files' headers directly, so that nothing but the tensor at hand is in memory.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from smelt.errors import InputError
-from smelt.files import disk_errors, read_json, write_json
+from smelt.files import read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-SHARD_BYTES = 5 * 10**9
+PIECES = "pieces.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _DTYPES = {
     "F64": torch.float64,
@@ -67,117 +66,99 @@ class Source(Protocol):
         """A tensor in the dtype it is stored in, or its entry `entry` along the first axis."""
 
 
-class _At(NamedTuple):
+class _Piece(NamedTuple):
+    """A box of a stored tensor: where in the tensor it begins, its shape, and where its bytes are."""
+
+    begin: tuple[int, ...]
+    shape: tuple[int, ...]
     path: Path
     offset: int
 
 
 class TensorFolder:
-    """The tensors of a folder: `model.safetensors`, or the shards that its index lists.
+    """The tensors of a folder: `model.safetensors`, or the shards that its index lists, or the pieces that many ranks
+    wrote. `stem` "optimizer" takes the files of the optimizer.
 
     InputError when a file is missing or damaged, or when there are only pickles, which are never opened.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stem: str = "model") -> None:
         self.specs: dict[str, Spec] = {}
-        self._places: dict[str, _At] = {}
-        for path in _files(folder):
+        self._pieces: dict[str, list[_Piece]] = {}
+        if (folder / f"{stem}.{PIECES}").is_file():
+            self._read_index(folder, f"{stem}.{PIECES}")
+            return
+        for path in _files(folder, stem):
             for name, spec, offset in _header(path):
                 if name in self.specs:
-                    raise InputError(f"{path}: '{name}' is in {self._places[name].path.name} too; remove one of them")
-                self.specs[name], self._places[name] = spec, _At(path, offset)
+                    other = self._pieces[name][0].path.name
+                    raise InputError(f"{path}: '{name}' is in {other} too; remove one of them")
+                self.specs[name] = spec
+                self._pieces[name] = [_Piece((0,) * len(spec.shape), spec.shape, path, offset)]
+
+    def _read_index(self, folder: Path, file: str) -> None:
+        try:
+            for name, entry in read_json(folder / file)["tensors"].items():
+                self.specs[name] = Spec(_DTYPES[entry["dtype"]], tuple(entry["shape"]))
+                self._pieces[name] = [
+                    _Piece(tuple(each["begin"]), tuple(each["shape"]), folder / each["file"], each["offset"])
+                    for each in entry["pieces"]
+                ]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder / file}: not an index of pieces ({error!r}); copy the checkpoint again"
+            ) from None
 
     def rename(self, new: Callable[[str], str]) -> None:
         """Call every tensor `new` of its name."""
         self.specs = {new(name): spec for name, spec in self.specs.items()}
-        self._places = {new(name): place for name, place in self._places.items()}
+        self._pieces = {new(name): pieces for name, pieces in self._pieces.items()}
 
     def read(self, name: str, entry: int | None = None) -> Tensor:
         """See `Source`."""
-        spec, (path, offset) = self.specs[name], self._places[name]
-        if entry is not None:
-            spec = spec.entry()
-            offset += entry * spec.bytes
-        tensor = torch.empty(spec.shape, dtype=spec.dtype)
-        with path.open("rb") as file:
-            file.seek(offset)
-            if file.readinto(_bytes(tensor)) != spec.bytes:
-                raise InputError(f"{path}: damaged safetensors file ('{name}' is cut off); copy it again")
-        return tensor
+        spec = self.specs[name]
+        begin = [0] * len(spec.shape)
+        if entry is None:
+            tensor = torch.empty(spec.shape, dtype=spec.dtype)
+            self.fill(name, begin, tensor)
+            return tensor
+        begin[0] = entry
+        tensor = torch.empty(1, *spec.shape[1:], dtype=spec.dtype)
+        self.fill(name, begin, tensor)
+        return tensor[0]
+
+    def fill(self, name: str, begin: Sequence[int], out: Tensor) -> None:
+        """Copy into `out` the box of its shape that begins at `begin` in a stored tensor, reading no more than that."""
+        for piece in self._pieces[name]:
+            low = [max(*pair) for pair in zip(begin, piece.begin, strict=True)]
+            ends = zip(begin, out.shape, piece.begin, piece.shape, strict=True)
+            high = [min(ours + size, theirs + length) for ours, size, theirs, length in ends]
+            if all(first < end for first, end in zip(low, high, strict=True)):
+                here = _slices(low, high, begin)
+                self._copy(name, piece, _slices(low, high, piece.begin), out[here] if here else out)
+
+    def _copy(self, name: str, piece: _Piece, there: tuple[slice, ...], out: Tensor) -> None:
+        """Fill `out` with the part `there` of a piece: whole rows of the piece are read, in one go."""
+        dtype = self.specs[name].dtype
+        first, rows = (there[0].start, [there[0].stop - there[0].start]) if there else (0, [])
+        row = Spec(dtype, piece.shape[1:])
+        shape = (*rows, *piece.shape[1:])
+        direct = out.dtype == dtype and out.device.type == "cpu" and out.is_contiguous() and tuple(out.shape) == shape
+        tensor = out if direct else torch.empty(shape, dtype=dtype)
+        try:
+            with piece.path.open("rb") as file:
+                file.seek(piece.offset + first * row.bytes)
+                if file.readinto(bytes_of(tensor)) != Spec(dtype, shape).bytes:
+                    raise InputError(f"{piece.path}: damaged safetensors file ('{name}' is cut off); copy it again")
+        except FileNotFoundError:
+            raise InputError(f"{piece.path}: no such file; the model folder is incomplete, copy it again") from None
+        if not direct:
+            out.copy_(tensor[(slice(None), *there[1:])] if there else tensor)
 
 
-class TensorWriter:
-    """Writes tensors of known dtypes and shapes in any order, each whole or entry by entry along the first axis.
-
-    A context manager: on leaving, the index is written if there are several files, each of at most `limit` bytes
-    (None: one file).
-    """
-
-    def __init__(self, folder: Path, specs: Mapping[str, Spec], limit: int | None = SHARD_BYTES) -> None:
-        self.specs, self._folder = dict(specs), folder
-        self._places: dict[str, _At] = {}
-        self._missing = {name: spec.bytes for name, spec in specs.items()}
-        self._open: tuple[Path, BinaryIO] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
-        shards = _shards(self.specs, limit)
-        for number, names in enumerate(shards, 1):
-            path = folder / (WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors")
-            self._begin(path, names)
-
-    def _begin(self, path: Path, names: list[str]) -> None:
-        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-        end = 0
-        for name in names:
-            spec = self.specs[name]
-            header[name] = {"dtype": _CODES[spec.dtype], "shape": spec.shape, "data_offsets": (end, end + spec.bytes)}
-            self._places[name] = _At(path, end)
-            end += spec.bytes
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        for name in names:
-            self._places[name] = _At(path, self._places[name].offset + 8 + len(text))
-        with disk_errors(path):
-            path.write_bytes(len(text).to_bytes(8, "little") + text)
-
-    def write(self, name: str, tensor: Tensor, entry: int | None = None) -> None:
-        """Write a tensor, or its entry `entry` along the first axis."""
-        spec, (path, offset) = self.specs[name], self._places[name]
-        if entry is not None:
-            spec = spec.entry()
-            offset += entry * spec.bytes
-        if Spec(tensor.dtype, tuple(tensor.shape)) != spec:
-            raise ValueError(f"'{name}' is to be {spec}, not {dtype_name(tensor.dtype)} {list(tensor.shape)}")
-        with disk_errors(path):
-            file = self._file(path)
-            file.seek(offset)
-            file.write(_bytes(tensor.detach().cpu().contiguous()))
-        self._missing[name] -= spec.bytes
-
-    def _file(self, path: Path) -> BinaryIO:
-        if self._open is None or self._open[0] != path:
-            self._close()
-            self._open = path, path.open("r+b")
-        return self._open[1]
-
-    def _close(self) -> None:
-        if self._open is not None:
-            self._open[1].close()
-            self._open = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._close()
-        if error is not None:
-            return
-        unfinished = [name for name, left in self._missing.items() if left]
-        if unfinished:
-            raise RuntimeError(f"tensors never written: {', '.join(unfinished)}")
-        paths = {name: place.path.name for name, place in self._places.items()}
-        if len(set(paths.values())) > 1:
-            total = sum(spec.bytes for spec in self.specs.values())
-            write_json(self._folder / INDEX, {"metadata": {"total_size": total}, "weight_map": paths})
+def dtype_code(dtype: torch.dtype) -> str:
+    """`F32` for `torch.float32`: what safetensors files call it."""
+    return _CODES[dtype]
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -185,24 +166,19 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _shards(specs: Mapping[str, Spec], limit: int | None) -> list[list[str]]:
-    """Names by file, in order; within a file the widest dtypes come first, which keeps every tensor aligned."""
-    shards: list[list[str]] = [[]]
-    size = 0
-    for name, spec in specs.items():
-        if limit is not None and shards[-1] and size + spec.bytes > limit:
-            shards.append([])
-            size = 0
-        shards[-1].append(name)
-        size += spec.bytes
-    return [sorted(names, key=lambda name: -specs[name].dtype.itemsize) for names in shards]
+def _slices(low: Sequence[int], high: Sequence[int], begin: Sequence[int]) -> tuple[slice, ...]:
+    """The box from `low` to `high` as slices of what begins at `begin`."""
+    return tuple(slice(first - at, end - at) for first, end, at in zip(low, high, begin, strict=True))
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, stem: str) -> list[Path]:
+    if stem != "model":
+        return [folder / f"{stem}.safetensors"]
     index = folder / INDEX
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]

@@ -10,7 +10,8 @@ from torch import Tensor
 from smelt.errors import InputError
 from smelt.files import read_json, write_json
 from smelt.model.decoder import Decoder
-from smelt.model.tensor_files import FLOATS, Source, Spec, TensorFolder, TensorWriter, dtype_name
+from smelt.model.tensor_files import FLOATS, Source, Spec, TensorFolder, dtype_name
+from smelt.model.tensor_writer import TensorWriter
 from smelt.recipe.sections.model import Model
 
 DESCRIPTION = "model.json"

@@ -6,9 +6,9 @@ from typing import Any
 from smelt.recipe.parts.moe import MixtureOfExperts
 from smelt.recipe.parts.part import Counts, Kept
 from smelt.recipe.parts.position import Learned
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.model import Model
-from smelt.recipe.sections.train import Train
 
 
 def parameters(model: Model, vocab: int) -> dict[str, int]:
@@ -45,14 +45,14 @@ def flops_per_token(model: Model, vocab: int, sequence: int) -> int:
     forward = forward_flops(model, vocab, sequence)
     if model.multi_token is not None:
         joining = 4 * model.hidden * model.hidden
-        last = _layer_flops(model, model.layers - 1, sequence)
+        last = layer_flops(model, model.layers - 1, sequence)
         forward += model.multi_token.depth * (joining + last + 2 * vocab * model.hidden)
     return 3 * forward
 
 
 def forward_flops(model: Model, vocab: int, sequence: int) -> int:
     """FLOPs a token of the forward pass to the logits, over a row of `sequence` tokens."""
-    layers = sum(_layer_flops(model, index, sequence) for index in range(model.layers))
+    layers = sum(layer_flops(model, index, sequence) for index in range(model.layers))
     return layers + 2 * vocab * model.hidden
 
 
@@ -75,13 +75,15 @@ def granularity(part: MixtureOfExperts, hidden: int) -> float:
 
 
 def training_flops(recipe: Recipe, vocab: int) -> int:
-    """FLOPs of all stages of training, each at its own sequence and with what it sets."""
-    train: Train = recipe.section("train")
+    """FLOPs of all of a run's own training, each segment at its own sequence and with what it sets; a trunk's are not
+    counted."""
+    plan = Plan(recipe)
     return sum(
-        train.steps_of(stage)
-        * train.batch_tokens
-        * flops_per_token(recipe.model_at(stage), vocab, train.sequence_of(stage))
-        for stage in range(len(train.stages))
+        (segment.end - segment.first)
+        * segment.batch_tokens
+        * flops_per_token(segment.model or recipe.section("model"), vocab, segment.sequence)
+        for segment in plan.segments
+        if segment.first >= plan.first
     )
 
 
@@ -116,7 +118,8 @@ def _layer(model: Model, index: int) -> tuple[Counts, Counts, int]:
     return layer.attention.count(around), layer.feedforward.count(around), norms
 
 
-def _layer_flops(model: Model, index: int, sequence: int) -> int:
+def layer_flops(model: Model, index: int, sequence: int) -> int:
+    """FLOPs a token of the forward pass through one layer."""
     layer, around = model.each_layer[index], model.around(index)
     flops: int = layer.attention.flops(around, sequence) + layer.feedforward.flops(around, sequence)
     return flops

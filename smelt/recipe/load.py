@@ -88,6 +88,7 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["base"] = {"type": "string", "description": "Another recipe file that this one changes."}
     for part in ("attention", "feedforward"):
         schema["$defs"]["Model"]["properties"][part]["oneOf"].append(_OWN_PART)
+    schema["$defs"]["Train"]["properties"]["optimizer"]["oneOf"].append(_OWN_PART)
     schema["$defs"]["Part"] = schema["$defs"]["Model"]["properties"]["attention"]  # of a branch: any mixer
     return schema
 

@@ -16,10 +16,16 @@ def merged(old: Any, new: dict[str, Any]) -> dict[str, Any]:
 
 
 def put(data: Any, keys: list[str], value: Any) -> None:
-    """Set the field that `keys` lead to, through mappings and lists; a field that is not there yet begins empty."""
+    """Set the field that `keys` lead to, through mappings and lists; a field that is not there yet begins empty, and a
+    list takes one entry more."""
     *parents, last = keys
     for key in parents:
         if isinstance(data, dict):
             data[key] = {} if data.get(key) is None else data[key]
         data = data[key] if isinstance(data, dict) else data[int(key)]
-    data[last] = merged(data.get(last), value) if isinstance(value, dict) else value
+    if isinstance(data, list) and int(last) == len(data):
+        data.append(value)
+        return
+    place: Any = int(last) if isinstance(data, list) else last
+    old = data[place] if isinstance(data, list) else data.get(place)
+    data[place] = merged(old, value) if isinstance(value, dict) else value

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from smelt.recipe.merge import put
-from smelt.recipe.mistakes import in_words, located
 from smelt.recipe.parts.position import check_training
+from smelt.recipe.plan import Plan, Segment
+from smelt.recipe.sections.amendment import Amendment
 from smelt.recipe.sections.base import Section
 from smelt.recipe.sections.corpus import Corpus
 from smelt.recipe.sections.dataset import Dataset
 from smelt.recipe.sections.evals import Evals
 from smelt.recipe.sections.infra import Infra
-from smelt.recipe.sections.model import Model, ModelOrStart
+from smelt.recipe.sections.model import ModelOrStart
 from smelt.recipe.sections.posttrain import Posttrain
 from smelt.recipe.sections.tokenizer import Tokenizer
 from smelt.recipe.sections.train import Train
@@ -31,54 +31,43 @@ class Recipe(Section):
     evals: Evals = Evals()
     posttrain: Posttrain | None = None
     infra: Infra = Infra()
+    amendments: tuple[Amendment, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
-        sources = self.sources
         shared = set(self.dataset.shards) & set(self.corpus.sources if self.corpus else ())
         if shared:
             raise ValueError(f"dataset.shards: '{min(shared)}' is a source of 'corpus' too; rename one of them")
+        if self.train is None and self.amendments:
+            raise ValueError("amendments: they change how a model is trained; add the section 'train'")
         if self.train is None:
             return self
-        for index, stage in enumerate(self.train.stages):
-            for source in stage.mixture:
-                if source not in sources:
-                    known = ", ".join(sources) or "none; add a corpus section"
-                    raise ValueError(
-                        f"train.stages.{index}.mixture: unknown source '{source}' in stage '{stage.name}' "
-                        f"(known sources: {known})"
-                    )
-            sequence = self.train.sequence_of(index)
-            if self.dataset.span % sequence:
-                raise ValueError(
-                    f"dataset.span ({self.dataset.span}) must be a multiple of the sequence ({sequence}) of stage "
-                    f"'{stage.name}', as windows are cut from spans"
-                )
-            if isinstance(self.model, Model):
-                self._check_model_at(index, self.train)
+        for segment in Plan(self).segments:
+            self._check(segment)
         return self
 
-    def _check_model_at(self, index: int, train: Train) -> None:
-        try:
-            model = self.model_at(index)
-        except ValidationError as error:
-            raise ValueError(f"train.stages.{index}.set: model.{in_words(error.errors()[0])}") from None
-        for layer in model.each_layer:
-            check_training(layer.position, train.sequence_of(index))
-
-    def model_at(self, stage: int) -> Model:
-        """The model section that stage `stage` trains: with all that the stages up to it have `set`."""
-        model: Model = self.section("model")
-        changes = [each for earlier in self.section("train").stages[: stage + 1] for each in earlier.set.items()]
-        if not changes:
-            return model
-        section = {"model": model.model_dump()}
-        for key, value in changes:
-            try:
-                put(section, key.split("."), value)
-            except IndexError:
-                raise located(("per_layer",), f"has no entry {key.split('.')[2]}") from None
-        return Model.model_validate(section["model"])
+    def _check(self, segment: Segment) -> None:
+        stage = segment.train.stages[max(0, segment.stage)]
+        planned = self.train is not None and stage in self.train.stages
+        where = f"train.stages.{segment.stage}.mixture" if planned else "amendments.set"
+        for source in segment.mixture:
+            if source not in self.sources:
+                known = ", ".join(self.sources) or "none; add a corpus section"
+                raise ValueError(
+                    f"{where}: unknown source '{source}' in stage '{segment.name}' (known sources: {known})"
+                )
+        if self.dataset.span % segment.sequence:
+            raise ValueError(
+                f"dataset.span ({self.dataset.span}) must be a multiple of the sequence ({segment.sequence}) of stage "
+                f"'{segment.name}', as windows are cut from spans"
+            )
+        if segment.batch_tokens % segment.sequence:
+            raise ValueError(
+                f"train.batch_warmup: batch_tokens ({segment.batch_tokens}) must be a multiple of the sequence "
+                f"({segment.sequence}) of stage '{segment.name}'"
+            )
+        for layer in segment.model.each_layer if segment.model else ():
+            check_training(layer.position, segment.sequence)
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -36,3 +36,14 @@ def parse_count(value: Any) -> Any:
 
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 CountOrZero = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+
+
+def parse_moment(value: Any) -> Any:
+    """A share between 0 and 1 as it is; anything else as `parse_count` has it."""
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    return parse_count(value)
+
+
+# A point of a schedule: a share of its tokens, between 0 and 1, or a number of steps.
+Moment = Annotated[float, BeforeValidator(parse_moment), Field(gt=0)]

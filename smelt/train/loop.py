@@ -1,56 +1,91 @@
 """The one training loop: draws batches, steps, logs, saves, and offers hooks; leaves cleanly when asked to."""
 
-import resource
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from smelt.dataset.batches import BatchSource
-from smelt.errors import InputError
-from smelt.model.balance import metrics
-from smelt.model.decoder import Decoder
-from smelt.model.reconfigure import reconfigured
+from smelt.dataset.batches import Batch, BatchSource
+from smelt.model.decoder import Decoder, followed
+from smelt.model.weights import Description
+from smelt.optim.averaging import follow
+from smelt.optim.optimizers import optimizer_tensors
 from smelt.optim.schedules import learning_rate
+from smelt.optim.skip import Skip
+from smelt.parallel.engine import Engine
+from smelt.recipe.plan import Plan, Segment
 from smelt.recipe.schema import Recipe
-from smelt.recipe.sections.train import Train
+from smelt.recipe.sections.optimizer import ExponentialAverage
 from smelt.tokenizer.tokenizer import Tokenizer
-from smelt.train.checkpoints import Progress, prune, save_checkpoint
+from smelt.train import health
+from smelt.train.checkpoints import Progress, Snapshot
+from smelt.train.feed import on_device
+from smelt.train.health import Health
+from smelt.train.memory import naming_the_field, windows_at
 from smelt.train.records import append, event
+from smelt.train.rows import Rows
+from smelt.train.saving import Saver
 from smelt.train.step import StepResult, train_step
+from smelt.train.stopping import Stop, leave_cleanly
+from smelt.train.timing import Timings
+from smelt.train.together import Together
 
 
 @dataclass
 class Training:
-    """Everything one run holds while it goes on."""
+    """Everything one run holds on one rank while it goes on."""
 
     recipe: Recipe
     run: Path
-    model: Decoder
+    engine: Engine
     optimizer: torch.optim.Optimizer
     tokenizer: Tokenizer
+    vocab: int
+    dtype: torch.dtype
     batches: BatchSource
-    device: torch.device
+    saver: Saver
     at: Progress
-    sources: Sequence[str]
-    stop: threading.Event = field(default_factory=threading.Event)
+    plan: Plan = field(init=False)
+    skip: Skip | None = field(init=False)
+    ranks: Together = field(init=False)
+    stop: Stop = field(init=False)
+
+    def __post_init__(self) -> None:
+        world, section = self.engine.world, self.recipe.section("train").skip_step
+        self.plan = Plan(self.recipe)
+        self.skip = None if section is None else Skip(section, world.device)
+        self.ranks, self.stop = Together(world), Stop(world)
 
     @property
-    def train(self) -> Train:
-        """The recipe's `train` section."""
-        section: Train = self.recipe.section("train")
-        return section
+    def model(self) -> Decoder:
+        """The whole model, which only a run of one process holds."""
+        [model] = self.engine.parts
+        assert isinstance(model, Decoder) and self.ranks.ranks == 1
+        return model
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """Names of what the model follows beside its loss, whichever rank does it."""
+        return followed(self.engine.config)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint holds beside the weights."""
+        return {**optimizer_tensors(self.optimizer), **({} if self.skip is None else self.skip.tensors())}
+
+    def snapshot(self) -> Snapshot:
+        """What a checkpoint is made from."""
+        described = Description(self.engine.config, self.vocab, self.dtype, {})
+        parameters = {name: parameter.detach() for name, parameter in self.engine.named_parameters()}
+        return Snapshot(self.recipe, self.tokenizer, self.at, described, parameters, self.state())
 
 
-class Hook(Protocol):
-    """What the loop calls; every method may be left as it is."""
+class Hook:
+    """What the loop calls on every rank; by itself it does nothing."""
 
     def started(self, training: Training) -> None:
         """Before the first step of this life."""
@@ -58,137 +93,146 @@ class Hook(Protocol):
     def stepped(self, training: Training, row: dict[str, Any] | None) -> None:
         """After each step; `row` is the metrics row when one was logged."""
 
+    def wants_checkpoint(self, training: Training) -> bool:
+        """Whether a checkpoint is to be saved at the step just taken; to be answered alike on every rank."""
+        return False
+
+    def saved(self, path: Path) -> None:
+        """In the background, on the first rank, when the checkpoint at `path` is whole."""
+
     def finished(self, training: Training, done: bool) -> None:
         """When the loop ends: at the last step (`done`) or because it was asked to stop."""
+
+    def closed(self) -> None:
+        """When the last checkpoint is whole."""
 
 
 def run_loop(training: Training, hooks: Sequence[Hook] = ()) -> bool:
     """Train from `training.at.step` to the last step; returns False if it was asked to stop before that."""
-    train, at = training.train, training.at
-    began = time.perf_counter()
-    stage = -1
-    with _leave_cleanly(training.stop):
-        _follow(training)
-        for hook in hooks:
-            hook.started(training)
-        waited = time.perf_counter()
-        for batch in training.batches.prefetch(at.step, train.total_steps):
-            fetched = time.perf_counter()
-            if train.stage_at(at.step)[0] != stage:
-                stage = train.stage_at(at.step)[0]
-                _follow(training)
-                event(training.run, "stage", step=at.step, stage=train.stages[stage].name)
-            result = _step(training, batch)
-            at.step, at.tokens = at.step + 1, at.tokens + batch.tokens.numel()
-            row = None
-            if at.step % train.log_every_steps == 0 or at.step in (1, train.total_steps):
-                row = _row(training, result, stage, waited, fetched, began)
-                append(training.run / "metrics.jsonl", row)
-            for hook in hooks:
-                hook.stepped(training, row)
-            if _due(train, at.step) or training.stop.is_set():
-                _save(training)
-            if training.stop.is_set():
-                break
-            waited = time.perf_counter()
-        done = at.step == train.total_steps
-        for hook in hooks:
-            hook.finished(training, done)
-    return done
+    return _Loop(training, hooks).run()
 
 
-def _follow(training: Training) -> None:
-    """Give the model what the stage of the next step sets."""
-    config = training.recipe.model_at(training.train.stage_at(training.at.step)[0])
-    if config != training.model.config:
-        training.model = reconfigured(training.model, config)
+class _Loop:
+    """One life of a run."""
 
+    def __init__(self, training: Training, hooks: Sequence[Hook]) -> None:
+        self.training, self.hooks = training, hooks
+        self.device = training.engine.world.device
+        self.timings, self.health = Timings(self.device), Health(self.device)
+        self.rows = Rows(training, self.timings)
+        self.segment: Segment | None = None
 
-def _step(training: Training, batch: Any) -> StepResult:
-    train = training.train
-    return train_step(
-        training.model,
-        training.optimizer,
-        batch,
-        lr=learning_rate(train, training.at.step),
-        clip=train.clip,
-        micro_batch=training.recipe.infra.micro_batch,
-        sources=len(training.sources),
-        device=training.device,
-    )
+    def run(self) -> bool:
+        training, at, last = self.training, self.training.at, self.training.plan.total_steps
+        with leave_cleanly(training.stop.asked), closing(self._feed()) as feed:
+            self._enter(training.plan.at(at.step))
+            for hook in self.hooks:
+                hook.started(training)
+            if at.step == 0 and any([hook.wants_checkpoint(training) for hook in self.hooks]):
+                self._save()
+            self.rows.restart()
+            stopping = False
+            while at.step < last and not stopping:
+                with self.timings.phase("data", on_host=True):
+                    batch = next(feed)
+                self._enter(training.plan.at(at.step))
+                result = self._step(batch)
+                stopping = self._after(result)
+            done = at.step == last
+            training.stop.settle()
+            for hook in self.hooks:
+                hook.finished(training, done)
+        return done
 
-
-def _row(
-    training: Training, result: StepResult, stage: int, waited: float, fetched: float, began: float
-) -> dict[str, Any]:
-    """One line of `metrics.jsonl`: this step's exact means over valid tokens, and where its time went."""
-    sums, counts = result.loss_sums.tolist(), result.token_counts.tolist()
-    loss, now = sum(sums) / max(1.0, sum(counts)), time.perf_counter()
-    if not loss < float("inf"):
-        raise InputError(
-            f"train: the loss became {loss} at step {training.at.step}; the checkpoints before it are whole: lower "
-            "train.optimizer.lr, or look at the step with 'smelt data trace'"
+    def _feed(self) -> Iterator[Batch]:
+        training, world = self.training, self.training.engine.world
+        batches = training.batches.prefetch(
+            training.at.step, training.plan.total_steps, rank=world.data_rank, ranks=world.data_ranks
         )
-    tokens = training.train.batch_tokens
-    return {
-        "step": training.at.step,
-        "tokens": training.at.tokens,
-        "stage": training.train.stages[stage].name,
-        "loss": loss,
-        **{f"loss_{name}": sums[i] / counts[i] for i, name in enumerate(training.sources) if counts[i]},
-        "grad_norm": result.grad_norm.item(),
-        "lr": learning_rate(training.train, training.at.step - 1),
-        **{name: mean.item() for name, mean in result.means.items()},
-        **metrics(result.experts),
-        "tokens_per_second": tokens / (now - waited),
-        "step_seconds": now - waited,
-        "data_seconds": fetched - waited,
-        "forward_backward_seconds": result.forward_backward_seconds,
-        "optimizer_seconds": result.optimizer_seconds,
-        "memory_gib": peak_memory(training.device) / 2**30,
-        "life": training.at.life,
-        "seconds": now - began,
-    }
+        return on_device(batches, self.device)
 
+    def _enter(self, segment: Segment) -> None:
+        """Follow what changes with the segment of the next step."""
+        before, self.segment = self.segment, segment
+        if before is segment:
+            return
+        if segment.model is not None:
+            self.training.engine.reconfigure(segment.model)
+        if before is None or before.stage != segment.stage:
+            self._event("stage", stage=segment.name)
+        elif before.skip != segment.skip or before.train != segment.train or before.mixture != segment.mixture:
+            self._event("amendment", stage=segment.name, skip=segment.skip)
 
-def _due(train: Train, step: int) -> bool:
-    ends = {train.stage_at(step - 1)[1] + train.steps_of(train.stage_at(step - 1)[0])}
-    return step % train.checkpoints.every_steps == 0 or step in ends
+    def _step(self, batch: Batch) -> StepResult:
+        training, segment = self.training, self.segment
+        assert segment is not None
+        micro_batch: int = training.recipe.infra.micro_batch  # type: ignore[assignment]  # `auto` is resolved
+        averaging = segment.train.averaging
+        with naming_the_field(micro_batch):
+            result = train_step(
+                training.engine,
+                training.optimizer,
+                batch,
+                lr=learning_rate(training.plan, training.at.step),
+                clip=segment.train.clip,
+                micro_batch=windows_at(micro_batch, segment.train.sequence, segment.sequence),
+                sources=len(training.recipe.sources),
+                skip=training.skip,
+                before_update=training.saver.before_update,
+                timings=self.timings,
+            )
+            if isinstance(averaging, ExponentialAverage):
+                with self.timings.phase("optimizer"):
+                    follow(training.optimizer, averaging.decay)
+        return result
 
+    def _after(self, result: StepResult) -> bool:
+        """Count, log and save the step just taken; whether to stop."""
+        training, at, segment = self.training, self.training.at, self.segment
+        assert segment is not None
+        at.step, at.tokens = at.step + 1, at.tokens + segment.batch_tokens
+        if training.skip is None:
+            self.health.note(at.step, result.loss_sums.sum(), result.grad_norm)
+        self.rows.step(segment)
+        row = self._log(segment, result) if self._logs(at.step) else None
+        stopping = training.stop.agreed()
+        start = time.perf_counter()
+        if stopping or self._saves(at.step):
+            self._save()
+        for hook in self.hooks:
+            hook.stepped(training, row)
+        self.rows.aside(time.perf_counter() - start)
+        return stopping
 
-def _save(training: Training) -> None:
-    start = time.perf_counter()
-    save_checkpoint(training.run, training.recipe, training.tokenizer, training.model, training.optimizer, training.at)
-    prune(training.run, training.train.checkpoints.keep)
-    seconds = round(time.perf_counter() - start, 3)
-    consumed = training.batches.order.consumed(training.at.step)
-    event(training.run, "checkpoint", step=training.at.step, checkpoint_seconds=seconds, consumed=consumed)
+    def _logs(self, step: int) -> bool:
+        every = self.training.recipe.section("train").log_every_steps
+        return step % every == 0 or step in (1, self.training.plan.total_steps)
 
+    def _saves(self, step: int) -> bool:
+        every = self.training.recipe.section("train").checkpoints.every_steps
+        due = step % every == 0 or self.training.plan.boundary(step)
+        return due or any([hook.wants_checkpoint(self.training) for hook in self.hooks])
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the device allocator's peak on CUDA, the process's peak resident set on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def _log(self, segment: Segment, result: StepResult) -> dict[str, Any]:
+        row = self.rows.row(segment, result)
+        if not row["loss"] + row["grad_norm"] < float("inf"):
+            self._check()
+        if self.training.engine.world.is_first:
+            append(self.training.run / "metrics.jsonl", row)
+        return row
 
+    def _save(self) -> None:
+        """Save a checkpoint, unless the weights are spoilt."""
+        self._check()
+        training = self.training
+        consumed = training.batches.order.consumed(training.at.step)
+        self.timings.add("checkpoint", training.saver.save(training.snapshot(), consumed=consumed))
 
-@contextmanager
-def _leave_cleanly(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask the loop to save and leave after the step at hand; a second Ctrl-C interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    def _check(self) -> None:
+        """Raise LossLost if any step so far had a loss that is no number; every rank takes part."""
+        world = self.training.engine.world
+        health.check(self.training.ranks.gather((self.health.first, world.data_rank)))
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {
-        number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _event(self, kind: str, **fields: Any) -> None:
+        if self.training.engine.world.is_first:
+            event(self.training.run, kind, step=self.training.at.step, **fields)

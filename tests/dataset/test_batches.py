@@ -28,7 +28,7 @@ def naive(documents: list[list[int]], offset: int, count: int, masked: bool) -> 
     window = tokens[offset : offset + count]
     targets = [tokens[(place + 1) % len(tokens)] for place in range(offset, offset + count)]
     if not masked:
-        return window, targets, [0] * count
+        return window, targets, []
     last = [place + 1 == len(of) or of[place] != of[place + 1] for place in range(offset, offset + count)]
     targets = [IGNORED if end else target for target, end in zip(targets, last, strict=True)]
     starts = [max(0, of.index(of[place]) - offset) for place in range(offset, offset + count)]
@@ -56,11 +56,13 @@ def test_a_batch_is_what_a_naive_reading_gives(
     recipe = make_recipe([{"name": "s", "steps": 9, "mixture": {"a": 1}}], ["a"], document_mask=masked)
     source = BatchSource(recipe, {"a": Shards(folder)}, EOS)
     batch, windows = source.batch(step), source.order.windows(step)
-    assert batch.tokens.shape == batch.targets.shape == batch.starts.shape == (8, 8)
-    assert (batch.tokens.dtype, batch.targets.dtype, batch.starts.dtype) == (torch.int64, torch.int64, torch.int32)
+    assert batch.tokens.shape == batch.targets.shape == (8, 8)
+    assert (batch.tokens.dtype, batch.targets.dtype) == (torch.int64, torch.int64)
+    assert batch.starts is None if not masked else (batch.starts.shape, batch.starts.dtype) == ((8, 8), torch.int32)
     for row, offset in enumerate(windows.offsets.tolist()):
         expected = naive(documents, offset, 8, masked)
-        assert (batch.tokens[row].tolist(), batch.targets[row].tolist(), batch.starts[row].tolist()) == expected
+        starts = batch.starts[row].tolist() if masked else []
+        assert (batch.tokens[row].tolist(), batch.targets[row].tolist(), starts) == expected
 
 
 @pytest.fixture

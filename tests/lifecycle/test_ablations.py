@@ -26,7 +26,7 @@ LITTLE = (
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in ABLATIONS.glob("*.yaml")))
 def test_an_ablation_runs(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    """ARCH-05, ARCH-07, ARCH-08, ARCH-11, ARCH-15, ARCH-16, ARCH-19, ARCH-22, ARCH-23, ARCH-26."""
+    """ARCH-05, ARCH-07, ARCH-08, ARCH-11, ARCH-15, ARCH-16, ARCH-19, ARCH-22, ARCH-23, ARCH-26, OPT-04."""
     project = tmp_path_factory.getbasetemp() / "ablations"
     recipe = load_recipe(ABLATIONS / f"{name}.yaml", LITTLE)
     pretrain(recipe, project, resume=False, steps=Steps(project / f"{name}.json", lambda text: None))

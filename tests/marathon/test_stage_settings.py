@@ -16,6 +16,7 @@ from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
 from smelt.model.load import load_model
 from smelt.model.reconfigure import reconfigured
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.train.checkpoints import checkpoint_path
 from smelt.train.records import rows
@@ -77,10 +78,11 @@ def test_a_stage_to_come_may_set_something_else_and_one_begun_may_not(workshop) 
 def test_a_reconfigured_model_shares_its_weights_and_computes_what_a_new_one_would(workshop) -> None:
     """ARCH-09, ABF: theta changes what is computed, and an optimizer of the old model goes on with the new."""
     recipe = workshop.load("set", *SHORT, THETA)
-    model, direct = Decoder(recipe.model_at(0), 512), Decoder(recipe.model_at(1), 512)
+    first, second = (segment.model for segment in Plan(recipe).segments)
+    model, direct = Decoder(first, 512), Decoder(second, 512)
     initialise(model, 0)
     initialise(direct, 0)
-    new = reconfigured(model, recipe.model_at(1))
+    new = reconfigured(model, second)
     assert all(a is b for a, b in zip(model.parameters(), new.parameters(), strict=True))
     tokens = torch.arange(80).view(2, 40)
     with torch.no_grad():

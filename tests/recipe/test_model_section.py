@@ -8,6 +8,7 @@ import pytest
 from smelt.errors import InputError
 from smelt.recipe.dump import diff, to_yaml
 from smelt.recipe.load import load_recipe
+from smelt.recipe.plan import Plan
 from smelt.recipe.sections.model import Model, WarmStart
 
 RECIPE = """\
@@ -248,20 +249,22 @@ def staged(folder: Path, old: str = "", new: str = "") -> Path:
 def test_stages_raise_theta_as_the_extension_of_smollm3_does(tmp_path: Path) -> None:
     """MID-01, the model's side: theta 50k, 2M, 5M at 4k, 32k, 64k; 47.2B and 51.9B tokens; no other change."""
     recipe = load_recipe(staged(tmp_path, "theta: 10000", "theta: 50000"))
-    models = [recipe.model_at(stage) for stage in range(3)]
+    segments = Plan(recipe).segments
+    models = [segment.model for segment in segments]
     assert [model.position.theta for model in models] == [50e3, 2e6, 5e6]
     assert all([layer.position.kind for layer in model.each_layer] == ["rope"] * 3 + ["none"] for model in models)
     assert [model.model_copy(update={"position": models[0].position}) for model in models] == [recipe.model] * 3
-    tokens = [recipe.train.steps_of(stage) * recipe.train.batch_tokens / 1e9 for stage in (1, 2)]
+    tokens = [(segment.end - segment.first) * segment.batch_tokens / 1e9 for segment in segments[1:]]
     assert [round(each, 1) for each in tokens] == [47.2, 51.9]
 
 
 def test_what_a_stage_sets_stays_until_a_later_one_sets_it_again(tmp_path: Path) -> None:
     scaling = "set: {model.position.scaling: {kind: yarn, factor: 4, original: 4096}, model.attention.window: 512}"
     recipe = load_recipe(staged(tmp_path, "set: {model.position.theta: 2.0e6}", scaling))
-    assert [getattr(recipe.model_at(stage).position.scaling, "factor", None) for stage in range(3)] == [None, 4, 4]
-    assert [recipe.model_at(stage).attention.window for stage in range(3)] == [None, 512, 512]
-    assert recipe.model_at(2).position.theta == 5e6
+    models = [segment.model for segment in Plan(recipe).segments]
+    assert [getattr(model.position.scaling, "factor", None) for model in models] == [None, 4, 4]
+    assert [model.attention.window for model in models] == [None, 512, 512]
+    assert models[2].position.theta == 5e6
 
 
 @pytest.mark.parametrize(
@@ -269,7 +272,7 @@ def test_what_a_stage_sets_stays_until_a_later_one_sets_it_again(tmp_path: Path)
     [
         ("model.hidden: 128", "recipe.yaml:16: train.stages.1: stage 'long-32k': set: 'model.hidden' cannot change"),
         ("model.position.fraction: 0.5", "'model.position.fraction' cannot change between stages; what can is model"),
-        ("train.clip: 2", "'train.clip' cannot change between stages"),
+        ("train.precision: bf16", "'train.precision' cannot change between stages"),
         ("model.position.theta: 0", "train.stages.1.set: model.position.rope.theta: input should be greater than 1"),
         (
             "model.per_layer.0.position.theta: 5",

@@ -15,6 +15,9 @@ from smelt.model.families import export_model
 from smelt.model.init import initialise
 from smelt.optim.optimizers import build_optimizer
 from smelt.optim.schedules import learning_rate
+from smelt.parallel.engine import Engine
+from smelt.parallel.world import World
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.train.step import StepResult, train_step
 
@@ -35,16 +38,16 @@ def decoder(recipe: Recipe) -> Decoder:
 def run(recipe: Recipe, source: BatchSource, model: Decoder, steps: int, micro_batch: int) -> list[StepResult]:
     train = recipe.section("train")
     optimizer = build_optimizer(model, train.optimizer)
+    engine, plan = Engine(model, World.single(CPU)), Plan(recipe)
     return [
         train_step(
-            model,
+            engine,
             optimizer,
             source.batch(step),
-            lr=learning_rate(train, step),
+            lr=learning_rate(plan, step),
             clip=train.clip,
             micro_batch=micro_batch,
             sources=2,
-            device=CPU,
         )
         for step in range(steps)
     ]
@@ -81,7 +84,7 @@ def test_losses_equal_a_plain_loop_over_transformers(workshop, tmp_path: Path) -
         (total / count).backward()
         torch.nn.utils.clip_grad_norm_(peer.parameters(), train.clip)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(train, step)
+            group["lr"] = learning_rate(Plan(recipe), step)
         optimizer.step()
         optimizer.zero_grad()
         assert mean(result) == pytest.approx(total.item() / count, abs=1e-4)
@@ -112,14 +115,13 @@ def test_bf16_compute_keeps_weights_gradients_and_optimizer_state_in_float32(wor
     optimizer = build_optimizer(model, recipe.section("train").optimizer)
     before = model.layers[0].attention.q.weight.detach().clone()
     train_step(
-        model,
+        Engine(model, World.single(CPU)),
         optimizer,
         batches(recipe, workshop.project).batch(0),
         lr=1e-6,
         clip=1.0,
         micro_batch=8,
         sources=2,
-        device=CPU,
     )
     after = model.layers[0].attention.q.weight.detach()
     assert not torch.equal(before, after) and after.dtype == torch.float32
@@ -134,7 +136,8 @@ def test_under_mup_each_group_learns_at_its_own_share_of_the_rate(workshop) -> N
     model = decoder(recipe)
     optimizer = build_optimizer(model, recipe.section("train").optimizer)
     source = batches(recipe, workshop.project)
-    result = train_step(model, optimizer, source.batch(0), lr=1e-3, clip=1.0, micro_batch=3, sources=2, device=CPU)
+    engine = Engine(model, World.single(CPU))
+    result = train_step(engine, optimizer, source.batch(0), lr=1e-3, clip=1.0, micro_batch=3, sources=2)
     rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
     assert rates["layers.0.attention.q.weight"] == pytest.approx(2.5e-4)
     assert rates["embedding.weight"] == rates["norm.weight"] == 1e-3

@@ -14,8 +14,9 @@ from smelt.model.decoder import Decoder
 from smelt.model.families.compare import compare
 from smelt.model.families.rules import Use, their_specs, uses
 from smelt.model.families.table import FAMILIES
-from smelt.model.tensor_files import SHARD_BYTES, Source, Spec, TensorFolder, TensorWriter, dtype_name
-from smelt.model.weights import Description, Parameters, check_specs, load_weights, parameter_specs, read_description
+from smelt.model.tensor_files import Source, Spec, TensorFolder, dtype_name
+from smelt.model.tensor_writer import SHARD_BYTES, TensorWriter
+from smelt.model.weights import Description, Parameters, check_specs, filled, parameter_specs, read_description
 from smelt.tokenizer.tokenizer import Tokenizer
 
 MULTI_TOKEN = "multi_token."
@@ -50,15 +51,17 @@ def export_weights(
     family: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     check: bool = False,
+    weights: Source | None = None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> str:
     """`export_model` of a folder in our layout with one tensor in memory at a time; returns the family.
 
     An imported model goes back to the family, the context and the dtypes it came with; float32 masters are stored in
     the dtype of the activations. A `tokenizer` that is a folder is copied as it is. `shard_bytes` bounds the files.
-    `check` compares both models block by block before `out` appears.
+    `check` compares both models block by block before `out` appears. `weights`, if given, are exported in place of
+    those in the folder.
     """
-    description, stored = read_description(folder), TensorFolder(folder)
+    description, stored = read_description(folder), TensorFolder(folder) if weights is None else weights
     try:
         check_specs(parameter_specs(description.section, description.vocab), stored)
     except InputError as error:
@@ -67,8 +70,7 @@ def export_weights(
     if context is not None:
         carried["max_position_embeddings"] = context
     wanted = family or description.imported.get("family")
-    checked = folder if check else None
-    return _export(stored, description, out, tokenizer, carried, wanted, warn, shard_bytes, checked)
+    return _export(stored, description, out, tokenizer, carried, wanted, warn, shard_bytes, check)
 
 
 def _export(
@@ -80,7 +82,7 @@ def _export(
     wanted: str | None,
     warn: Callable[[str], None],
     shard_bytes: int = SHARD_BYTES,
-    checked: Path | None = None,
+    check: bool = False,
 ) -> str:
     replaceable(out, KIND, "exported")
     family, fields, found = _choose(description, _without_multi_token(source.specs, warn), wanted)
@@ -102,8 +104,10 @@ def _export(
             tokenizer.save(folder)
         elif tokenizer is not None:
             shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
-        if checked is not None:
-            compare(_rounded(load_weights(checked), specs), folder)
+        if check:
+            tensors = ((name, None, source.read(name)) for name in source.specs)
+            ours = filled(description.section, description.vocab, description.dtype, tensors)
+            compare(_rounded(ours, specs), folder)
     return family
 
 

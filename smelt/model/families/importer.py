@@ -16,7 +16,8 @@ from smelt.model.decoder import Decoder
 from smelt.model.families.family import Config, Family
 from smelt.model.families.rules import Use, our_specs, their_specs, uses
 from smelt.model.families.table import FAMILIES
-from smelt.model.tensor_files import TensorFolder, TensorWriter
+from smelt.model.tensor_files import TensorFolder
+from smelt.model.tensor_writer import TensorWriter
 from smelt.model.weights import Description, check_specs, filled, parameter_specs, write_description
 from smelt.recipe.sections.model import Model
 

@@ -35,7 +35,7 @@ def is_custom(fields: Any) -> bool:
 
 def with_source(fields: dict[str, Any]) -> dict[str, Any]:
     """`fields` of a user's part, its file's hash added where it is not frozen yet."""
-    return fields if fields.get("source") else {**fields, "source": _hash(custom_class(fields["kind"]))}
+    return fields if fields.get("source") else {**fields, "source": source_hash(custom_class(fields["kind"]))}
 
 
 def custom_part(fields: dict[str, Any]) -> Custom:
@@ -56,7 +56,7 @@ def custom_part(fields: dict[str, Any]) -> Custom:
 def unchanged_class(part: Custom) -> type[Any]:
     """The class of a part, to be built; InputError when its file is not the one that the recipe was read with."""
     owner = custom_class(part.kind)
-    if part.source != _hash(owner):
+    if part.source != source_hash(owner):
         raise InputError(
             f"kind '{part.kind}': {inspect.getfile(owner)} has changed since this recipe was frozen; restore it, or "
             "drop 'source' from the recipe to use it as it is now"
@@ -67,7 +67,7 @@ def unchanged_class(part: Custom) -> type[Any]:
 def custom_class(kind: str) -> type[Any]:
     """The class `module:Class`, from an installed package or the current directory; ValueError says what is wrong."""
     module_name, _, class_name = kind.partition(":")
-    module = _module(kind, module_name)
+    module = imported(kind, module_name)
     found: type[Any] | None = getattr(module, class_name, None)
     if found is None:
         raise ValueError(f"kind '{kind}': {module.__file__} has no '{class_name}'; check the name")
@@ -82,14 +82,14 @@ def custom_class(kind: str) -> type[Any]:
     return found
 
 
-def _module(kind: str, name: str) -> ModuleType:
+def imported(kind: str, name: str) -> ModuleType:
     """The module, imported again where its file has changed since (in a notebook)."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(name)
-        digest = _hash(module)
+        digest = source_hash(module)
         if _SEEN.setdefault(name, digest) != digest:
             module = importlib.reload(module)
             _SEEN[name] = digest
@@ -98,7 +98,8 @@ def _module(kind: str, name: str) -> ModuleType:
     return module
 
 
-def _hash(owner: type[Any] | ModuleType) -> str:
+def source_hash(owner: type[Any] | ModuleType) -> str:
+    """The sha256, shortened, of the file that holds a class or module."""
     return hashlib.sha256(Path(inspect.getfile(owner)).read_bytes()).hexdigest()[:16]
 
 
