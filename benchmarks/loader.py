@@ -20,7 +20,7 @@ TOKENS, DOCUMENT = 2**27, 1024  # of all sources together, which stay in the pag
 FAR = 10**9
 SOURCES = (1, 8, 64)
 GOAL = 20e6  # tokens a second and core
-FLAT = 0.75  # at least this share of the speed of the first steps, or of one source
+FLAT = 0.8  # at least this share of the speed of the first steps, or of one source
 TRILLION, SHARD = 10**12, 2**30
 MEMORY = 200  # MB
 

@@ -99,7 +99,7 @@ def _data(workshop: Any, changes: tuple[str, ...]) -> tuple[BatchSource, int]:
 def planned(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[Any]:
     """What every step is to be made of: its stage, settings, learning rate and windows."""
     recipe = workshop.load("planned", *changes)
-    order = DataOrder(recipe, {name: 50_000 for name in recipe.sources})
+    order = DataOrder(recipe, dict.fromkeys(recipe.sources, 50_000))
     seen: list[Any] = []
     for step in range(order.plan.total_steps):
         segment = order.plan.at(step)
@@ -535,6 +535,11 @@ ELSEWHERE = {
         "tests/parallel/test_{context,experts,pipeline}.py: who computes what, and by design no loss",
     ),
     "Infra.micro_batch": "tests/train/test_step.py: changes memory and speed, and by design no loss",
+    "Infra.recompute": "tests/parallel/test_recompute.py: changes memory and speed, and by design no gradient",
+    "Infra.compile": "tests/parallel/test_recompute.py: changes speed, and by design no gradient",
+    "Trunk.run": "tests/marathon/test_branch.py: a run that goes on from another",
+    "Trunk.step": "tests/marathon/test_branch.py: a run that goes on from another",
+    "Trunk.optimizer": "tests/marathon/test_branch.py: a run that goes on from another",
 }
 
 

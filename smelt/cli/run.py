@@ -1,6 +1,6 @@
 """`smelt run`: the whole lifecycle."""
 
-from smelt.cli.common import HERE, Json, Overrides, Project, RecipeFile, answer, load, say
+from smelt.cli.common import HERE, Json, Overrides, Project, RecipeFile, answer, load, say, speaks
 
 
 def run(recipe: RecipeFile, overrides: Overrides = None, project: Project = HERE, as_json: Json = False) -> None:
@@ -17,4 +17,5 @@ def run(recipe: RecipeFile, overrides: Overrides = None, project: Project = HERE
 
     folder = lifecycle(loaded, project, hooks=[TrainingProgress()], say=say)
     result = {"run": folder, "report": folder / "report.html"}
-    answer(as_json, result, f"\n{text(folder)}\n\nreport: {folder / 'report.html'}")
+    if speaks():
+        answer(as_json, result, f"\n{text(folder)}\n\nreport: {folder / 'report.html'}")

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from smelt.dataset.order import DataOrder, Windows
+from smelt.dataset.order import DataOrder
 from smelt.dataset.permutation import Integers
 from smelt.dataset.shards import Shards
 from smelt.errors import InputError

@@ -71,8 +71,8 @@ class Shards:
         raise IndexError(f"tokens {start} to {start + len(out)} of {self.tokens} in {self.folder}")
 
     def window(self, start: int, count: int) -> tuple[NDArray[np.unsignedinteger], Integers | NDArray[np.uint64]]:
-        """`count` tokens from `start` with the one behind them (behind the last, the first), [count + 1], perhaps a view
-        of the file; and in which columns, from 1 to `count`, a document has just ended."""
+        """`count` tokens from `start` with the one behind them (behind the last, the first), [count + 1], perhaps a
+        view of the file; and in which columns, from 1 to `count`, a document has just ended."""
         number = bisect_right(self._starts, start) - 1
         tokens, ends = self._map(number)
         local = start - self._starts[number]

@@ -1,4 +1,4 @@
-"""Measuring one checkpoint of a run in a process of its own: `python -m smelt.lifecycle.evaluation PROJECT RUN CHECKPOINT`."""
+"""Measuring one checkpoint in a process of its own: `python -m smelt.lifecycle.evaluation PROJECT RUN CHECKPOINT`."""
 
 import sys
 from collections.abc import Mapping

@@ -33,16 +33,18 @@ def pretrain(
     steps: Steps,
     hooks: Sequence[Hook] = (),
     say: Callable[[str], None] = lambda text: None,
-) -> None:
+) -> bool:
     """Train the recipe's model in `runs/NAME`; raises Stopped when asked to stop before the last step.
 
-    Under torchrun every rank calls this; what is missing of the data is built by the first.
+    Under torchrun every rank calls this; the first, to which it returns true, builds what is missing of the data, and
+    does whatever comes after training.
     """
     world = World.of_environment(resolve_device(recipe.infra))
     recipe = resolved(recipe)
     start(world, check_layout(recipe, world.ranks))
     try:
         _pretrain(recipe, project, resume, steps, hooks, say, world)
+        return world.is_first
     finally:
         world.close()
 
@@ -97,7 +99,11 @@ def _prepared(recipe: Recipe, project: Path, steps: Steps, ranks: Together) -> A
 
 def _key(recipe: Recipe, data: str) -> str:
     """Identifies what is trained."""
-    section = {"seed": recipe.seed, "span": recipe.dataset.span, "model": recipe.section("model").model_dump(mode="json")}
+    section = {
+        "seed": recipe.seed,
+        "span": recipe.dataset.span,
+        "model": recipe.section("model").model_dump(mode="json"),
+    }
     amendments = [each.model_dump(mode="json") for each in recipe.amendments]
     train = recipe.section("train").model_dump(mode="json")
     return fingerprint({**section, "train": train, "data": data, **({"amendments": amendments} if amendments else {})})

@@ -26,7 +26,8 @@ def run(
     """
     folder = project / "runs" / recipe.name
     steps = Steps(folder / "timings.json", say)
-    pretrain(recipe, project, resume=True, steps=steps, hooks=hooks, say=say)
+    if not pretrain(recipe, project, resume=True, steps=steps, hooks=hooks, say=say):
+        return folder
     export_base(recipe, folder, steps, stage_keys(recipe, folder)[0])
     if recipe.posttrain is not None:
         run_stages(recipe, folder, steps)

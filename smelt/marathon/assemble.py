@@ -32,9 +32,7 @@ def make_engine(
     return engine, vocab, changes
 
 
-def _engine(
-    recipe: Recipe, tokenizer: Tokenizer, world: World, newest: Path | None
-) -> tuple[Engine, int, list[str]]:
+def _engine(recipe: Recipe, tokenizer: Tokenizer, world: World, newest: Path | None) -> tuple[Engine, int, list[str]]:
     config: Model = recipe.section("model")
     dtype = resolve_dtype(recipe.section("train"), world.device)
     vocab = tokenizer.padded if newest is None else read_description(newest).vocab

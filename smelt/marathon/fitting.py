@@ -5,7 +5,6 @@ import torch
 from smelt.model.balance import Balance
 from smelt.model.measures import TokenMeans
 from smelt.parallel.engine import Engine
-from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.model import Model
 from smelt.train.loop import Training
 from smelt.train.memory import available, largest_that_fits, naming_the_field, peak_memory
@@ -41,7 +40,9 @@ def _estimated(model: Model, sequence: int, dtype: torch.dtype, rows: int, ranks
 def _still_to_come(training: Training) -> int:
     if training.optimizer.state:
         return 0
-    held = (getattr(each, "_local_tensor", each) for _, each in training.engine.named_parameters() if each.requires_grad)
+    held = (
+        getattr(each, "_local_tensor", each) for _, each in training.engine.named_parameters() if each.requires_grad
+    )
     return OPTIMIZER * sum(each.nbytes for each in held)
 
 

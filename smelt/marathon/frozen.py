@@ -13,6 +13,7 @@ from smelt.parallel.world import World
 from smelt.recipe.account import training_flops
 from smelt.recipe.branch import resolve_from, with_past
 from smelt.recipe.load import load_recipe
+from smelt.recipe.pipeline import splits_backward
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.trunk import Trunk
 from smelt.train.peak import peak_flops
@@ -39,7 +40,8 @@ def freeze(recipe: Recipe, run: Path, vocab: int, world: World) -> Recipe:
     infra, frozen = recipe.infra, None if before is None else before.infra
     if infra.compile == "auto":
         kept = frozen is not None and frozen.compile != "auto"
-        changes["compile"] = frozen.compile if kept and frozen else compile_pays(recipe, vocab, world)
+        pays = frozen.compile if kept and frozen else compile_pays(recipe, vocab, world)
+        changes["compile"] = bool(pays) and not splits_backward(world.layout)
     if infra.micro_batch == "auto" and frozen is not None and frozen.layout == world.layout:
         changes["micro_batch"] = frozen.micro_batch
     return recipe.model_copy(update={"infra": infra.model_copy(update=changes)})

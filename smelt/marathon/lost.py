@@ -7,7 +7,6 @@ from typing import Any
 from smelt.dataset.shards import Shards
 from smelt.dataset.trace import trace
 from smelt.errors import InputError
-from smelt.parallel.world import World
 from smelt.train.checkpoints import checkpoints
 from smelt.train.health import LossLost
 from smelt.train.loop import Training
@@ -28,8 +27,8 @@ def explained(lost: LossLost, training: Training, sources: Mapping[str, Shards])
     where = "" if lost.rank is None else f" on rank {lost.rank}"
     go_on = f"the newest good checkpoint is {last}" if last else "no checkpoint had been saved"
     return InputError(
-        f"train: the loss of step {lost.step} is not a number{where}, in {', '.join(names[:NAMED])}{more}; {go_on}: lower "
-        f"train.optimizer.lr, set train.skip_step, or pass over the batch with the amendment "
+        f"train: the loss of step {lost.step} is not a number{where}, in {', '.join(names[:NAMED])}{more}; {go_on}: "
+        "lower train.optimizer.lr, set train.skip_step, or pass over the batch with the amendment "
         f"{{from_step: {lost.step - 1}, skip: 1}}"
     )
 

@@ -13,6 +13,7 @@ from smelt.marathon.environment import environment
 from smelt.marathon.fitting import fitted
 from smelt.marathon.frozen import freeze, trunk_folder
 from smelt.marathon.lost import explained
+from smelt.parallel.replicas import check_replicas
 from smelt.parallel.world import World
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.load import load_recipe
@@ -69,6 +70,7 @@ def train_run(
         newest = _newest(run, wanted, data, resume, saver, ranks)
         trunk = None if newest else ranks.first(lambda: _trunk(wanted, run, data))
         training, changes = _assemble(wanted, run, tokenizer, sources, saver, world, newest or trunk)
+        check_replicas(training.engine, fresh=not (newest or trunk or training.engine.config.load))
         training.at.data = data
         training.at.life = ranks.first(lambda: _lives(run))
         if training.at.step >= training.plan.total_steps:
@@ -94,9 +96,7 @@ def data_fingerprint(tokenizer: Tokenizer, sources: Mapping[str, Shards]) -> str
     return fingerprint({"tokenizer": tokenizer.hash, "sources": {name: s.identity for name, s in sources.items()}})
 
 
-def _newest(
-    run: Path, wanted: Recipe, data: str, resume: bool, saver: Saver, ranks: Together
-) -> Path | None:
+def _newest(run: Path, wanted: Recipe, data: str, resume: bool, saver: Saver, ranks: Together) -> Path | None:
     """The checkpoint to go on from, after checking that going on is allowed; None to start at step 0."""
     there = ranks.first(lambda: (run / "recipe.yaml").is_file())
     if not resume and (there or saver.taken()):
@@ -186,7 +186,7 @@ def _open(training: Training, newest: Path | None, changes: list[str], say: Call
     if newest is not None:
         say(f"resuming from {newest}")
     elif (trunk := training.recipe.section("train").trunk) is not None:
-        event(run, "branch", step=training.at.step, run=trunk.run, optimizer=trunk.optimizer)
+        event(run, "branch", step=training.at.step, trunk=trunk.run, optimizer=trunk.optimizer)
         say(f"going on from step {trunk.step} of {trunk.run}")
     elif model.load is not None:
         event(run, "warm_start", step=0, load=model.load, source=model.source, changes=changes)

@@ -17,8 +17,8 @@ class Context:
     """One batch of tokens, or the new tokens that follow `cached` ones in every row.
 
     `starts`, int32 `[batch, new]`, is the row position where each token's document begins; None means 0 everywhere.
-    `position`, int64 `[batch or 1, new]`, is each token's place in its document. In a subclass a batch may hold parts of
-    rows only; then `whole` is the context of the entire rows.
+    `position`, int64 `[batch or 1, new]`, is each token's place in its document. In a subclass a batch may hold parts
+    of rows only; then `whole` is the context of the entire rows.
     """
 
     def __init__(self, tokens: Tensor, starts: Tensor | None, cached: int = 0) -> None:

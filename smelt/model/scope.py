@@ -23,7 +23,8 @@ class Scope:
     name: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", repr(self))
+        parts = (self.scale, self.window, self.sink_tokens, self.chunk, self.softcap, self.alibi)
+        object.__setattr__(self, "name", " ".join(map(str, parts)))  # not repr(self), which a compiler cannot follow
 
     @property
     def plain(self) -> bool:

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from smelt.model.balance import Balance

@@ -94,7 +94,7 @@ class PartOfRows(Context):
         return self._parts.own(x)
 
     def engine(self, scope: Scope) -> Engine:
-        if scope.alibi:  # a compiler has to break its graph here
+        if scope.alibi:
             scope = dataclasses.replace(scope, alibi=self._parts.share(scope.alibi))
 
         def attend(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None = None) -> Tensor:

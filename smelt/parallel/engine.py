@@ -154,7 +154,7 @@ def _prepare(model: nn.Module, infra: Infra) -> None:
     if infra.recompute != "none" or infra.compile is True:
         from smelt.parallel.outfit import outfit
 
-        outfit([model], infra)
+        outfit(model, infra)
 
 
 def _count_over_ranks(model: nn.Module, world: World) -> None:

@@ -1,5 +1,5 @@
-"""Products of layers in 8-bit floating point, through torchao: scaled by the largest entry of each whole tensor, on GPUs
-that multiply such numbers."""
+"""Products of layers in 8-bit floating point, through torchao: each tensor scaled by its largest entry, on GPUs that
+multiply such numbers."""
 
 import importlib.util
 from collections.abc import Callable, Iterable

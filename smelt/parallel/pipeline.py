@@ -84,15 +84,11 @@ class PipelineEngine(Engine):
         super().load((name, tensor) for name, tensor in tensors if name in here)
 
     def of_all_layers(self, uses: Sequence[LayerUse]) -> list[LayerUse]:
-        names = [
-            name for stage in self.stages.values() for name, each in stage.named_modules() if isinstance(each, Balance)
-        ]
-        mine = [
-            (_place(name), LayerUse(*(None if it is None else it.cpu() for it in use)))
-            for name, use in zip(names, uses, strict=True)
-        ]
+        modules = itertools.chain(*(stage.named_modules() for stage in self.stages.values()))
+        places = [_place(name) for name, module in modules if isinstance(module, Balance)]
+        mine = [LayerUse._make(None if it is None else it.cpu() for it in use) for use in uses]
         everyone: list[Any] = [None] * self.world.layout.pipeline
-        dist.all_gather_object(everyone, mine, group=self.group)
+        dist.all_gather_object(everyone, list(zip(places, mine, strict=True)), group=self.group)
         return [use for _, use in sorted(itertools.chain(*everyone), key=lambda placed: placed[0])]
 
     def _schedule_for(self, rows: int, sequence: int, count: int) -> Any:

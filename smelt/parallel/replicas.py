@@ -17,13 +17,14 @@ ALIKE = 0.5
 
 
 @torch.no_grad()
-def check_replicas(engine: Engine) -> float:
+def check_replicas(engine: Engine, fresh: bool = True) -> float:
     """The largest correlation between parts of a matrix on different processes; InputError, on every process, where
-    copies differ or parts are alike."""
+    copies differ or parts are alike. Only `fresh` weights are sure to have no parts alike."""
     world = engine.world
     if world.mesh is None:
         return 0.0
-    drawn, same, cut = _drawn(engine.parts), defaultdict(list), defaultdict(list)
+    drawn = _drawn(engine.parts) if fresh else set()
+    same, cut = defaultdict(list), defaultdict(list)
     for name, parameter in engine.named_parameters():
         for group, is_cut in _groups(parameter, world.mesh):
             if not is_cut:

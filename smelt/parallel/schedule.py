@@ -48,8 +48,9 @@ def new_schedule(
         shape = (rows, own, stage.config.hidden)
         hidden = torch.empty(shape, dtype=stage.dtype, device="meta", requires_grad=True)
         # Stated here, as torch would find them out by running every stage once more, which counts what it does.
-        shapes = {"input_args": tokens if stage.first else hidden, "output_args": tokens if stage.last else hidden}
-        held.append(_Runner(stage, number, layout.pipeline * layout.stages, world.device, group=group, **shapes))
+        read, given = tokens if stage.first else hidden, tokens if stage.last else hidden
+        total = layout.pipeline * layout.stages
+        held.append(_Runner(stage, number, total, world.device, input_args=read, output_args=given, group=group))
     kind = schedules.get_schedule_class(NAMES[layout.schedule])
     single = issubclass(kind, schedules.PipelineScheduleSingle)
     return kind(held[0] if single else held, count, loss_fn=_weighted, scale_grads=False)

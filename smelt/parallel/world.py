@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 DIMENSIONS = ("pipeline", "replicate", "shard", "context", "tensor")  # of the mesh, outermost first
+# Dimensions that somebody sums over or cuts along together.
+TOGETHER = [DIMENSIONS[first:end] for first, end in ((0, 5), (0, 4), (1, 3), (1, 4), (1, 5), (2, 4), (2, 5), (3, 5))]
 TIMEOUT = timedelta(minutes=10)  # a collective that waits longer has lost a partner
 
 
@@ -63,7 +65,8 @@ class World:
         return int(replica * shards + shard)
 
     def along(self, *names: str) -> "DeviceMesh":
-        """The part of the mesh with these dimensions flattened into one."""
+        """The part of the mesh with these dimensions, of which some may be 1, flattened into one."""
+        names = tuple(name for name in names if self.mesh[name].size() > 1) or names[:1]
         part = self.mesh[names]
         return part if len(names) == 1 else part._flatten("_".join(names))
 
@@ -88,8 +91,9 @@ class World:
             return tensor
         import torch.distributed as dist
 
-        total = tensor.detach().clone()
-        dist.all_reduce(total, group=self.along(*names).get_group())
+        total, mesh = tensor.detach().clone(), self.along(*names)
+        if mesh.size() > 1:
+            dist.all_reduce(total, group=mesh.get_group())
         return total
 
     def barrier(self) -> None:
@@ -127,6 +131,8 @@ def start(world: World, layout: Layout) -> World:
     shards = int(layout.data) // layout.replicate
     sizes = (layout.pipeline, layout.replicate, shards, layout.context, layout.tensor)
     world.mesh = init_device_mesh(world.device.type, sizes, mesh_dim_names=DIMENSIONS)
+    for names in TOGETHER:  # now, as all have to take part in making a group, and not all have every kind of layer
+        world.along(*names)
     return world
 
 

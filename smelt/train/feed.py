@@ -1,6 +1,6 @@
 """Batches on their way to the device, copied while the step before is still computed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from smelt.dataset.batches import Batch
 
 
-def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+def on_device(batches: Iterable[Batch], device: torch.device) -> Generator[Batch, None, None]:
     """The same batches on `device`; on CUDA from pinned memory, on a stream of their own."""
     if device.type != "cuda":
         yield from batches

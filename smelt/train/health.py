@@ -7,8 +7,8 @@ _NEVER = torch.iinfo(torch.int64).max
 
 
 class LossLost(Exception):
-    """The loss or the gradient norm was not finite at 1-based `step`: the loss of `rank`, which reads part `data_rank` of
-    a batch, where it was that of one."""
+    """The loss or the gradient norm was not finite at 1-based `step`: the loss of `rank`, which reads part `data_rank`
+    of a batch, where it was that of one."""
 
     def __init__(self, step: int, rank: int | None, data_rank: int | None) -> None:
         super().__init__(f"step {step}")

@@ -1,7 +1,7 @@
 """The one training loop: draws batches, steps, logs, saves, and offers hooks; leaves cleanly when asked to."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +128,7 @@ class _Loop:
             self._enter(training.plan.at(at.step))
             for hook in self.hooks:
                 hook.started(training)
-            if at.step == 0 and any([hook.wants_checkpoint(training) for hook in self.hooks]):
+            if at.step == 0 and any(hook.wants_checkpoint(training) for hook in self.hooks):
                 self._save()
             self.rows.restart()
             stopping = False
@@ -144,7 +144,7 @@ class _Loop:
                 hook.finished(training, done)
         return done
 
-    def _feed(self) -> Iterator[Batch]:
+    def _feed(self) -> Generator[Batch, None, None]:
         training, world = self.training, self.training.engine.world
         batches = training.batches.prefetch(
             training.at.step, training.plan.total_steps, rank=world.data_rank, ranks=world.data_ranks
@@ -211,7 +211,7 @@ class _Loop:
     def _saves(self, step: int) -> bool:
         every = self.training.recipe.section("train").checkpoints.every_steps
         due = step % every == 0 or self.training.plan.boundary(step)
-        return due or any([hook.wants_checkpoint(self.training) for hook in self.hooks])
+        return due or any(hook.wants_checkpoint(self.training) for hook in self.hooks)
 
     def _log(self, segment: Segment, result: StepResult) -> dict[str, Any]:
         row = self.rows.row(segment, result)

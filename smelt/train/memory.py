@@ -45,8 +45,8 @@ def windows_at(micro_batch: int, usual: int, sequence: int) -> int:
 
 
 def largest_that_fits(rows: int, one: int, two: int, limit: int) -> int:
-    """The most windows a pass, a power of two up to `rows`, that need at most `limit` bytes, when one window needs `one`
-    and two need `two`; at least one."""
+    """The most windows a pass, a power of two up to `rows`, that need at most `limit` bytes, when one window needs
+    `one` and two need `two`; at least one."""
     size = 1
     while 2 * size <= rows and one + (two - one) * (2 * size - 1) <= limit:
         size *= 2

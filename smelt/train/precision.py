@@ -16,8 +16,8 @@ def resolve_device(infra: Infra) -> torch.device:
 
 
 def resolve_dtype(train: Train, device: torch.device) -> torch.dtype:
-    """What activations are computed in: bfloat16 where the hardware multiplies it natively, else float32; what the recipe
-    names otherwise. With fp8, what is no product of a layer is in bfloat16."""
+    """What activations are computed in: bfloat16 where the hardware multiplies it natively, else float32; what the
+    recipe names otherwise. With fp8, what is no product of a layer is in bfloat16."""
     if train.precision != "auto":
         return {"bf16": torch.bfloat16, "fp8": torch.bfloat16, "fp32": torch.float32}[train.precision]
     return torch.bfloat16 if has_bf16(device) else torch.float32

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from smelt.errors import InputError
-from smelt.optim.schedules import leaves_peak, learning_rate
+from smelt.optim.schedules import learning_rate, leaves_peak
 from smelt.recipe.dump import Change, diff
 from smelt.recipe.plan import Plan, Segment
 from smelt.recipe.schema import Recipe

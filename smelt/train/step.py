@@ -68,7 +68,8 @@ def train_step(
     """Forward, backward, clip and update on one global batch, of which `batch` has this rank's rows, on its device.
 
     The gradient is that of the sum of token losses over the number of valid tokens of the whole batch, whatever
-    `micro_batch` and the layout are. `grad_norm` is the global L2 norm before clipping. `skip` may pass over the update.
+    `micro_batch` and the layout are. `grad_norm` is the global L2 norm before clipping. `skip` may pass over the
+    update, before which `before_update` is called.
     """
     world, phase = engine.world, timings.phase if timings is not None else _untimed
     with phase("forward_backward"):

@@ -34,6 +34,7 @@ def test_help_and_recipe_commands_import_no_torch(workshop) -> None:
             "corpus inspect",
         ],
         *["tokenizer train", "data build", "data inspect", "data trace"],
+        *["launch torchrun", "launch slurm", "launch k8s", "launch check"],
     ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:

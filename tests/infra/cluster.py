@@ -4,12 +4,12 @@ import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lives import until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 CONFIG = """\
@@ -77,15 +77,6 @@ _MUNGE = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": 
 def ask(environment: dict[str, str], *command: str) -> str:
     """What a Slurm command prints."""
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60).stdout
-
-
-def until(true: Callable[[], object], seconds: float) -> None:
-    """Wait for something that must come."""
-    for _ in range(int(seconds * 5)):
-        if true():
-            return
-        time.sleep(0.2)
-    raise AssertionError("it never came")
 
 
 def _path() -> str:

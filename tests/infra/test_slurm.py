@@ -4,20 +4,18 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster import ask, cluster
+from lives import LONG, TWO, agent, get_further, losses, turns, until, workers
 
 from smelt.infra.job import Job
 from smelt.infra.slurm import script
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests are imported without packages
-from cluster import ask, cluster, until
-
-LONG = ["train.stages.0.steps=800", "train.checkpoints.every_steps=20", "evals.every_steps=10000", "evals.items=1"]
+STEPS = ["train.stages.0.steps=800", *LONG]
 
 
 def test_the_script_asks_for_what_the_recipe_says(workshop) -> None:
@@ -49,29 +47,32 @@ def test_shellcheck_has_nothing_to_say_about_the_script(workshop) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_slurm_interrupts_ends_like_one_that_ran_through(workshop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_that_slurm_interrupts_ends_like_one_that_ran_through(workshop, tmp_path: Path, processes: int) -> None:
     """MARA-15 (X): warned before the time limit, crashed, requeued by hand: bitwise the losses of a straight run."""
-    assert workshop.smelt("train", "tiny.yaml", "name=straight", *LONG).returncode == 0
+    changes = [*STEPS, *(TWO if processes == 2 else [])]
+    names = [f"straight-{processes}", f"interrupted-{processes}"]
+    straight, run = (workshop.project / "runs" / name for name in names)
     with cluster(tmp_path) as slurm:
-        job = launched(workshop, slurm, "name=interrupted", *LONG)
-        run = workshop.project / "runs" / "interrupted"
+        job = launched(workshop, slurm, f"name={straight.name}", *changes)
+        until(lambda: "COMPLETED" in state(slurm, job))
+        job = launched(workshop, slurm, f"name={run.name}", *changes)
         get_further(run)
         ask(slurm, "scancel", "--batch", "--signal=USR1", job)  # as Slurm does shortly before the time limit
         start_again(slurm, job, 1)
         get_further(run)
-        kill_training(run)
+        os.kill(workers(run.name)[-1], signal.SIGKILL)
         get_further(run)
-        kill_agent(run)
+        os.kill(agent(run.name), signal.SIGKILL)
         start_again(slurm, job, 2)
         get_further(run)
         ask(slurm, "scontrol", "requeue", job)
         start_again(slurm, job, 3)
-        until(lambda: "COMPLETED" in state(slurm, job), 200)
-    assert losses(run) == losses(workshop.project / "runs" / "straight")
-    kinds = [row["kind"] for row in map(json.loads, (run / "events.jsonl").read_text().splitlines())]
-    assert [kind for kind in kinds if kind in ("start", "resume", "stop", "done")] == [
+        until(lambda: "COMPLETED" in state(slurm, job))
+    assert losses(run) == losses(straight)
+    assert turns(run) == [
         *["start", "stop", "resume"],  # the time limit
-        *["resume", "resume"],  # a process killed, then its agent
+        *["resume", "resume"],  # a process killed, then the agent
         *["stop", "resume", "done"],  # requeued by hand
     ]
     log = (run / "launch" / f"slurm-{job}.log").read_text()
@@ -85,7 +86,7 @@ def test_bad_input_ends_a_job_and_is_not_queued_again(workshop, tmp_path: Path) 
         recipe.write_text(workshop.recipe.read_text())
         waits = ["infra.launch.setup=[mv vanishing.yaml vanished.yaml]"]
         job = launched(workshop, slurm, "name=vanishing", *waits, recipe="vanishing.yaml")
-        until(lambda: "FAILED" in state(slurm, job), 100)
+        until(lambda: "FAILED" in state(slurm, job))
         assert "ExitCode=2:0" in state(slurm, job) and "Restarts=0" in state(slurm, job)
 
 
@@ -100,40 +101,9 @@ def state(slurm: dict[str, str], job: str) -> str:
     return ask(slurm, "scontrol", "show", "job", job)
 
 
-def get_further(run: Path) -> None:
-    """Wait until a run has saved something new."""
-    before = newest(run)
-    until(lambda: newest(run) > before, 200)
-
-
-def newest(run: Path) -> str:
-    """Name of the newest finished checkpoint."""
-    return max((path.parent.name for path in run.glob("checkpoints/step-*/manifest.json")), default="")
-
-
 def start_again(slurm: dict[str, str], job: str, restarts: int) -> None:
     """Wait until a job is queued for another life, and spare it the two minutes that Slurm makes it wait."""
-    until(lambda: "JobState=PENDING" in state(slurm, job) and f"Restarts={restarts}" in state(slurm, job), 200)
+    until(lambda: "JobState=PENDING" in state(slurm, job) and f"Restarts={restarts}" in state(slurm, job))
     time.sleep(3)  # a life may not start in the second in which the one before it was revoked
     ask(slurm, "scontrol", "update", f"JobId={job}", "StartTime=now")
-    until(lambda: "JobState=RUNNING" in state(slurm, job), 200)
-
-
-def kill_training(run: Path) -> None:
-    os.kill(_process(run, "-m smelt.cli.main train", without="torch.distributed.run"), signal.SIGKILL)
-
-
-def kill_agent(run: Path) -> None:
-    os.kill(_process(run, "torch.distributed.run", without="srun"), signal.SIGKILL)
-
-
-def _process(run: Path, words: str, without: str) -> int:
-    """The one process of this run whose command line has `words`."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
-    (line,) = (each for each in listed if words in each and f"name={run.name} " in each and without not in each)
-    return int(line.split()[0])
-
-
-def losses(run: Path) -> dict[int, float]:
-    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return {row["step"]: row["loss"] for row in rows}
+    until(lambda: "JobState=RUNNING" in state(slurm, job))

@@ -5,18 +5,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lives import CALM, LONG, TWO, get_further, losses, newest, turns, workers
 
 from smelt.infra.job import Job
 from smelt.infra.refusal import refuse, refused_before
 from smelt.infra.torchrun import script
 
-LONG = ["train.stages.0.steps=300", "train.checkpoints.every_steps=20", "evals.every_steps=10000", "evals.items=1"]
-TWO = ["infra.gpus_per_node=2", "infra.micro_batch=4"]
+STEPS = ["train.stages.0.steps=300", *LONG]
 
 
 def test_one_machine_meets_alone_and_many_at_the_first(workshop) -> None:
@@ -63,46 +62,42 @@ def test_bad_input_comes_out_of_torchrun_as_exit_code_2(workshop) -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_process_takes_the_job_to_a_restart_with_the_same_losses(workshop, processes: int) -> None:
     """MARA-15 (X): kill -9 of one rank; torchrun ends the others, and all go on from the newest whole checkpoint."""
-    changes = [*LONG, *(TWO if processes == 2 else [])]
-    straight = subprocess.run(["bash", launched(workshop, f"name=straight-{processes}", *changes)], env=calm())
+    changes = [*STEPS, *(TWO if processes == 2 else [])]
+    straight = subprocess.run(["bash", launched(workshop, f"name=straight-{processes}", *changes)], env=CALM)
     assert straight.returncode == 0
     name = f"killed-{processes}"
     start, run = launched(workshop, f"name={name}", *changes), workshop.project / "runs" / name
-    process = subprocess.Popen(["bash", start], env=calm())
+    process = subprocess.Popen(["bash", start], env=CALM)
     for life in range(2):
         get_further(run)
         os.kill(workers(name)[(-1, 0)[life]], signal.SIGKILL)
     assert process.wait(300) == 0
     assert losses(run) == losses(workshop.project / "runs" / f"straight-{processes}")
-    kinds = [row["kind"] for row in map(json.loads, (run / "events.jsonl").read_text().splitlines())]
-    assert [kind for kind in kinds if kind in ("start", "resume", "done")] == ["start", "resume", "resume", "done"]
+    assert turns(run) == ["start", "resume", "resume", "done"]
 
 
 @pytest.mark.slow
 def test_asked_to_stop_the_script_saves_and_goes_on_later(workshop) -> None:
-    start, run = launched(workshop, "name=asked", *LONG, *TWO), workshop.project / "runs" / "asked"
-    process = subprocess.Popen(["bash", start], env=calm())
+    start, run = launched(workshop, "name=asked", *STEPS, *TWO), workshop.project / "runs" / "asked"
+    process = subprocess.Popen(["bash", start], env=CALM)
     get_further(run)
     process.terminate()
     assert process.wait(120) == 1
     stopped = json.loads((run / "events.jsonl").read_text().splitlines()[-1])
     assert stopped["kind"] == "stop" and newest(run) == f"step-{stopped['step']:08d}"
-    assert subprocess.run(["bash", start], env=calm()).returncode == 0
+    assert subprocess.run(["bash", start], env=CALM).returncode == 0
 
 
 @pytest.mark.slow
 def test_supervised_training_on_two_processes_survives_a_kill(workshop) -> None:
     """MARA-15 (X)."""
-    words = [sys.executable, "-m", "smelt.cli.main", "train", "tiny.yaml", "name=kept", *LONG, *TWO, "--supervise"]
-    process = subprocess.Popen(words, cwd=workshop.project, env=calm())
+    words = [sys.executable, "-m", "smelt.cli.main", "train", "tiny.yaml", "name=kept", *STEPS, *TWO, "--supervise"]
+    process = subprocess.Popen(words, cwd=workshop.project, env=CALM)
     run = workshop.project / "runs" / "kept"
     get_further(run)
     os.kill(workers("kept")[-1], signal.SIGKILL)
     assert process.wait(300) == 0
-    kinds = [row["kind"] for row in map(json.loads, (run / "events.jsonl").read_text().splitlines())]
-    assert [kind for kind in kinds if kind in ("start", "restart", "resume", "done")] == [
-        *["start", "restart", "resume", "done"]
-    ]
+    assert turns(run) == ["start", "restart", "resume", "done"]
 
 
 def launched(workshop: Any, *changes: str, recipe: str = "tiny.yaml") -> Path:
@@ -110,34 +105,3 @@ def launched(workshop: Any, *changes: str, recipe: str = "tiny.yaml") -> Path:
     result = workshop.smelt("launch", "torchrun", recipe, *changes, "--json")
     assert result.returncode == 0, result.stderr
     return Path(json.loads(result.stdout)["script"])
-
-
-def calm() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def get_further(run: Path) -> None:
-    """Wait until a run has saved something new."""
-    before = newest(run)
-    for _ in range(2000):
-        if newest(run) > before:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{run} does not get further than {before}")
-
-
-def newest(run: Path) -> str:
-    """Name of the newest finished checkpoint."""
-    return max((path.parent.name for path in run.glob("checkpoints/step-*/manifest.json")), default="")
-
-
-def workers(name: str) -> list[int]:
-    """The training processes of a run, without the agent that started them."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
-    found = [each for each in listed if "-m smelt.cli.main train" in each and f" name={name} " in each]
-    return [int(each.split()[0]) for each in found if "torch.distributed.run" not in each and "--supervise" not in each]
-
-
-def losses(run: Path) -> dict[int, float]:
-    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return {row["step"]: row["loss"] for row in rows}

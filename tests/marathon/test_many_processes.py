@@ -70,13 +70,17 @@ def test_stopped_on_one_rank_all_save_and_resume_bitwise_or_on_another_layout(wo
     pool(2, train, workshop.project, ("name=straight-two",))
     stopped = pool(2, train, workshop.project, ("name=stopped",), False, 6)
     assert len(set(stopped)) == 1 and 6 <= stopped[0] < 9
-    assert [path.name for path in checkpoints(runs / "stopped")][-1] == checkpoint_path(runs / "stopped", stopped[0]).name
-    shutil.copytree(runs / "stopped", runs / "elsewhere")
+    assert [path.name for path in checkpoints(runs / "stopped")][-1] == checkpoint_path(
+        runs / "stopped", stopped[0]
+    ).name
+    shutil.copytree(runs / "stopped", runs / "put aside")
     assert pool(2, train, workshop.project, ("name=stopped",), True) == [10, 10]
     assert losses(runs / "stopped") == losses(runs / "straight-two")
-    train(workshop.project, ("name=elsewhere",), resume=True)
-    assert losses(runs / "elsewhere") == pytest.approx(losses(runs / "straight-two"), rel=1e-4)
-    assert [row["kind"] for row in rows(runs / "elsewhere" / "events.jsonl")][-1] == "done"
+    (runs / "stopped").rename(runs / "resumed by two")
+    (runs / "put aside").rename(runs / "stopped")
+    train(workshop.project, ("name=stopped",), resume=True)
+    assert losses(runs / "stopped") == pytest.approx(losses(runs / "straight-two"), rel=1e-4)
+    assert [row["kind"] for row in rows(runs / "stopped" / "events.jsonl")][-1] == "done"
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def written_out(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None = None, *, scope: Scope, starts: Tensor | None = None
 ) -> Tensor:
     """Attention by its definition: all scores, a mask, a softmax; in the dtype of `q`."""
-    heads, group = q.shape[2], q.shape[2] // k.shape[2]
+    group = q.shape[2] // k.shape[2]
     k, v = (x.repeat_interleave(group, 2) for x in (k, v))
     scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * scope.scale
     index = torch.arange(q.shape[1])

@@ -42,7 +42,7 @@ def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.1, foreach=True)
+    return torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.1, fused=True)
 
 
 def plain(model: dict[str, Any], dtype: torch.dtype, micro_batch: int = 2) -> tuple[list[float], list[float]]:
@@ -115,20 +115,29 @@ def weights_are_those_of_one_process(layout: dict[str, Any], model: dict[str, An
     return all(torch.equal(gathered(parameter.detach()), whole[name]) for name, parameter in engine.named_parameters())
 
 
-def gradients_of_one_process(model: dict[str, Any]) -> dict[str, Tensor]:
-    """Gradients of the mean loss of one batch, float64, of every parameter of a plain decoder."""
-    decoder = Decoder(Model.model_validate(model), VOCAB, torch.float64).double()
+def gradients_of_one_process(
+    model: dict[str, Any], dtype: torch.dtype = torch.float64, micro_batch: int = ROWS
+) -> dict[str, Tensor]:
+    """Gradients of the mean loss of one batch of every parameter of a plain decoder."""
+    decoder = Decoder(Model.model_validate(model), VOCAB, dtype)
+    if dtype == torch.float64:
+        decoder.double()
     initialise(decoder, 0)
     tokens, starts, targets = batch(0)
-    (decoder(tokens, starts=starts, targets=targets).sum() / (targets >= 0).sum()).backward()
+    for first in range(0, ROWS, micro_batch):
+        part = slice(first, first + micro_batch)
+        losses = decoder(tokens[part], starts=starts[part], targets=targets[part])
+        (losses.sum() / (targets >= 0).sum()).backward()
     return {name: parameter.grad for name, parameter in decoder.named_parameters() if parameter.grad is not None}
 
 
-def gradients(layout: dict[str, Any], model: dict[str, Any]) -> dict[str, Tensor]:
+def gradients(
+    layout: dict[str, Any], model: dict[str, Any], dtype: str = "float64", micro_batch: int = ROWS
+) -> dict[str, Tensor]:
     """The same in a layout, put together on every rank."""
-    engine, world = engine_of(layout, model, torch.float64)
+    engine, world = engine_of(layout, model, getattr(torch, dtype))
     tokens, starts, targets = (own_rows(each, world) for each in batch(0))
-    engine.forward_backward(tokens, starts, targets, len(tokens), 1.0 / (batch(0)[2] >= 0).sum().double())
+    engine.forward_backward(tokens, starts, targets, micro_batch, 1.0 / (batch(0)[2] >= 0).sum().double())
     engine.reduce_gradients()
     named = engine.named_parameters()
     return {name: gathered(parameter.grad) for name, parameter in named if parameter.grad is not None}

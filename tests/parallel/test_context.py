@@ -136,7 +136,7 @@ HYBRID = {
     "per_layer": [{"layers": "1::2", "attention": {"kind": "gqa", **DENSE["attention"]}}],
 }
 LAYOUTS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
-    "four parts": (4, AHEAD, {"context": 4, "zero": 3}),
+    "four parts": (4, AHEAD, {"context": 4}),
     "with data": (4, HYBRID, {"context": 2, "zero": 1}),
     "with a pipeline": (4, HYBRID, {"context": 2, "pipeline": 2}),
 }

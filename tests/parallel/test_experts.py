@@ -90,7 +90,7 @@ LAYOUTS: dict[str, tuple[int, dict[str, Any], int, int, dict[str, Any]]] = {
     "shared by all": (2, GLOBAL, 8, 4, {"layout": {"expert": 2}, "recompute": "full"}),
     "in two copies": (4, GLOBAL, 8, 4, {"layout": {"expert": 2, "replicate": 2, "zero": 3}}),
     "one each, in two copies": (4, BIASED, 2, 1, {"layout": {"expert": 2}}),
-    "rows shared too": (4, LOCAL, 4, 4, {"layout": {"expert": 4, "context": 4}}),
+    "rows shared too": (2, LOCAL, 4, 4, {"layout": {"expert": 2, "context": 2}}),
 }
 
 
