@@ -22,7 +22,6 @@ from smelt.dataset.batches import Batch
 from smelt.marathon.assemble import make_optimizer
 from smelt.parallel.engine import Engine, build_engine
 from smelt.parallel.fp8 import check_fp8, multiply_in_fp8
-from smelt.parallel.outfit import outfit
 from smelt.parallel.world import World
 from smelt.recipe.load import load_recipe
 from smelt.recipe.sections.infra import Infra
@@ -77,7 +76,6 @@ def ours(config: Model, case: Case, device: torch.device, compile: bool = True, 
     if case.precision == "fp8":
         check_fp8(device)
         multiply_in_fp8(engine.parts)
-    outfit(engine.parts, infra)
     return engine
 
 

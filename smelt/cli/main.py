@@ -6,8 +6,6 @@ import typer
 
 from smelt.cli import corpus, data, evals, launch, model, posttrain, recipe, report, run, tokenizer, train
 from smelt.errors import Elsewhere, InputError, Stopped
-from smelt.infra.parent import end_with_agent
-from smelt.infra.refusal import refuse, refused_before
 
 app = typer.Typer(
     help="Train language models end to end. Start with: [bold]smelt run recipes/demo.yaml[/bold]",
@@ -35,12 +33,8 @@ app.command("report")(report.report)
 def main() -> None:
     """Run the command line; never a traceback for a user's mistake."""
     try:
-        end_with_agent()
-        if (refusal := refused_before()) is not None:
-            raise InputError(refusal)
         app()
     except InputError as error:
-        refuse(str(error))
         if not isinstance(error, Elsewhere):
             sys.stderr.write(f"smelt: {error}\n")
         sys.exit(2)

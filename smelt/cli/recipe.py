@@ -99,8 +99,8 @@ def _facts(recipe: "Recipe") -> dict[str, str | int]:
         facts["parameters"] = parameters(recipe.model, -(-trained.vocab // 128) * 128)["total"]
     if recipe.train:
         plan = Plan(recipe)
-        facts["steps"] = plan.total_steps
-        facts["tokens"] = plan.tokens_before(plan.total_steps)
+        facts["steps"] = plan.total_steps - plan.first
+        facts["tokens"] = plan.tokens_before(plan.total_steps) - plan.tokens_before(plan.first)
     return facts
 
 

@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from smelt.cli.common import HERE, Json, Overrides, Project, RecipeFile, answer, load, say
+from smelt.infra.refusal import under_agent
 
 
+@under_agent()
 def train(
     recipe: RecipeFile,
     overrides: Overrides = None,

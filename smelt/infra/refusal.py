@@ -3,16 +3,39 @@
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGKILL
+
+from smelt.errors import InputError
+from smelt.infra.parent import end_with_parent
 
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 REFUSED = 2  # the exit code of bad input
 
 
+@contextmanager
+def under_agent() -> Iterator[None]:
+    """Around what torchrun may have started: ends with it, tells it of bad input, and refuses once what was refused."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    end_with_parent(SIGKILL)
+    try:
+        message = refused_before()
+        if message is not None:
+            raise InputError(message)
+        yield
+    except InputError as error:
+        refuse(str(error))
+        raise
+
+
 def refuse(message: str) -> None:
-    """Tell the agent that started this process, where there is one, why it ends."""
+    """Tell the agent that started this process why it ends."""
     path = os.environ.get(ERROR_FILE)
-    if path and "TORCHELASTIC_RUN_ID" in os.environ:
+    if path:
         details = {"message": message, "errorCode": REFUSED, "extraInfo": {"timestamp": str(int(time.time()))}}
         Path(path).write_text(json.dumps({"message": details}), encoding="utf-8")
 

@@ -95,7 +95,7 @@ def _measure(recipe: Recipe, run: Path, name: str, folder: Path) -> None:
     """Score a tuned model and the base model on the same items, and let both answer a few questions."""
     section: Posttrain = recipe.section("posttrain")
     common = {"tasks": section.tasks, "items": section.items, "seed": recipe.seed, "samples": recipe.evals.samples}
-    plan = Plan(recipe)
+    plan = Plan(load_recipe(run / "recipe.yaml"))  # with the past of a run that went on from another
     at = {"step": plan.total_steps, "tokens": plan.tokens_before(plan.total_steps)}
     tuned, tokenizer = load_model(folder), load_tokenizer(folder)
     write_json(folder / "eval.json", {**at, "model": name, **evaluate(tuned, tokenizer, render=question, **common)})

@@ -1,7 +1,6 @@
 """Weights of a decoder that is spread over processes: its start, drawn shard by shard, or copied from whole tensors."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,10 +43,3 @@ def copy_parts(parameters: dict[str, nn.Parameter], tensors: Iterable[tuple[str,
     for name, tensor in tensors:
         offset, part = box(parameters[name])
         part.copy_(tensor[tuple(slice(low, low + size) for low, size in zip(offset, part.shape, strict=True))])
-
-
-def gathered(tensor: Tensor) -> Any:
-    """The whole of a parameter or gradient, on every process of its mesh."""
-    from torch.distributed.tensor import DTensor
-
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from lives import CALM, LONG, TWO, get_further, losses, newest, turns, workers
 
+from smelt.errors import InputError
+from smelt.infra import refusal
 from smelt.infra.job import Job
-from smelt.infra.refusal import refuse, refused_before
+from smelt.infra.refusal import under_agent
 from smelt.infra.torchrun import script
 
 STEPS = ["train.stages.0.steps=300", *LONG]
@@ -38,14 +40,16 @@ def test_shellcheck_has_nothing_to_say_about_the_script(workshop, nodes: int) ->
 def test_what_one_process_refused_is_refused_by_its_next_life_at_once(tmp_path: Path, monkeypatch) -> None:
     for life in (0, 1):
         (tmp_path / f"attempt_{life}" / "0").mkdir(parents=True)
+    monkeypatch.setattr(refusal, "end_with_parent", lambda signal: None)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "attempt_0" / "0" / "error.json"))
-    assert refused_before() is None
-    refuse("train.sequence: wrong; mend it")
+    with pytest.raises(InputError), under_agent():
+        raise InputError("train.sequence: wrong; mend it")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "attempt_1" / "0" / "error.json"))
-    assert refused_before() == "train.sequence: wrong; mend it"
+    with pytest.raises(InputError, match="wrong; mend it"), under_agent():
+        raise AssertionError("what was refused is not tried again")
 
 
 def test_bad_input_comes_out_of_torchrun_as_exit_code_2(workshop) -> None:

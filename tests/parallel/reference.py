@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from smelt.model.balance import after_step
 from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
 from smelt.parallel.engine import Engine, build_engine
-from smelt.parallel.initial import gathered
 from smelt.parallel.world import World, start
 from smelt.recipe.layout import resolve_layout
 from smelt.recipe.sections.infra import Infra
@@ -104,6 +104,11 @@ def engine_of(
 def own_rows(whole: Tensor, world: World) -> Tensor:
     """The rows of a batch that this rank reads."""
     return whole.chunk(world.data_ranks)[world.data_rank]
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """The whole of a parameter or gradient, on every process of its mesh."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def weights_are_those_of_one_process(layout: dict[str, Any], model: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference import DENSE, ROWS, VOCAB, batch, engine_of, own_rows, plain, spread
+from reference import DENSE, ROWS, VOCAB, batch, engine_of, gathered, own_rows, plain, spread
 from torch import Tensor
 
 from smelt.errors import InputError
@@ -13,7 +13,6 @@ from smelt.model.balance import after_step
 from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
 from smelt.model.measures import totals
-from smelt.parallel.initial import gathered
 from smelt.recipe.sections.model import Model
 
 STAGES = {"gpipe": 1, "1f1b": 1, "interleaved": 2, "looped_bfs": 2, "zero_bubble": 1, "zbv": 2, "dualpipev": 2}

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference import DENSE, plain, spread
 from torch import Tensor
 
 from smelt.errors import InputError
@@ -107,6 +108,27 @@ def test_compiled_layers_give_the_same_gradients_within_rounding(name: str, amou
         torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-6)
     for one, two in zip(after_step(plain), after_step(compiled), strict=True):
         assert torch.equal(one.load, two.load)
+
+
+def losses_of(layout: dict[str, Any], infra: dict[str, Any], dtype: str) -> list[float]:
+    return spread(layout, DENSE, dtype, **infra)[0]
+
+
+@pytest.mark.parametrize("layout", [{"zero": 3}, {"tensor": 2}], ids=str)
+@pytest.mark.parametrize("amount", ["selective", "full"])
+def test_spread_over_processes_too(pool: Any, layout: dict[str, Any], amount: str) -> None:
+    """INFRA-05: twenty losses equal to one process, which remembers everything."""
+    expected, _ = plain(DENSE, torch.float64)
+    for found in pool(2, losses_of, layout, {"recompute": amount}, "float64"):
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [{"zero": 3}, {"zero": 1}, {"tensor": 2}], ids=str)
+def test_compiled_layers_spread_over_processes_too(pool: Any, layout: dict[str, Any]) -> None:
+    expected, _ = plain(DENSE, torch.float32)
+    for found in pool(2, losses_of, layout, {"compile": True}, "float32"):
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_products_in_8_bits_are_close_and_leave_master_weights_as_they_are() -> None:

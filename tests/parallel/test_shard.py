@@ -4,15 +4,25 @@ from typing import Any
 
 import pytest
 import torch
-from reference import DENSE, ROWS, batch, engine_of, gradients, gradients_of_one_process, own_rows
+from reference import (
+    DENSE,
+    ROWS,
+    batch,
+    engine_of,
+    gathered,
+    gradients,
+    gradients_of_one_process,
+    own_rows,
+    weights_are_those_of_one_process,
+)
 
 from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
-from smelt.parallel.initial import gathered
 from smelt.recipe.sections.model import Model
 
 MAMBA2 = {"kind": "mamba2", "heads": 4, "head_dim": 8, "state": 6, "chunk": 8}
 MOE = {"kind": "moe", "experts": 4, "top_k": 2, "width": 16, "bias": True, "activation": "clamped_swiglu"}
+ODD = {**DENSE, "layers": 1, "hidden": 37, "attention": {"heads": 4, "kv_heads": 2, "head_dim": 6}}
 MIXED = {**DENSE, "per_layer": [{"layers": 1, "attention": MAMBA2}, {"layers": "2:", "feedforward": MOE}]}
 
 
@@ -107,3 +117,24 @@ def test_settings_of_the_model_change_in_every_layout(pool: Any) -> None:
     for ranks, layout in [(1, {}), (2, {"tensor": 2, "sequence_parallel": True}), (2, {"zero": 2})]:
         for found in pool(ranks, _reconfigured, layout, DENSE, changed):
             assert found == pytest.approx([total.item(), norm.item()], rel=1e-9)
+
+
+def _odd(layout: dict[str, Any]) -> tuple[bool, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """With a vocabulary of 61: weights, gradients, and those of one process."""
+    import reference
+
+    usual, reference.VOCAB = reference.VOCAB, 61
+    try:
+        same = weights_are_those_of_one_process(layout, ODD)
+        return same, gradients(layout, ODD), gradients_of_one_process(ODD)
+    finally:
+        reference.VOCAB = usual
+
+
+def test_sizes_that_divide_nothing_are_cut_all_the_same(pool: Any) -> None:
+    """Vocabulary and channels need not be multiples of any number of processes."""
+    for layout in ({"zero": 3}, {"tensor": 2, "zero": 2}):
+        for same, found, expected in pool(4, _odd, layout):
+            assert same
+            for name, gradient in expected.items():
+                torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
