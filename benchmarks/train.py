@@ -218,7 +218,7 @@ def product_flops(rounds: int) -> float:
 
 
 def measure(quick: bool) -> list[dict[str, Any]]:
-    rounds, steps = (2, 1) if quick else (9, 3)
+    rounds, steps = (5, 2) if quick else (9, 3)
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
         recipe = data(project)

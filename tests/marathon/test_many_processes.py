@@ -102,7 +102,7 @@ def test_killed_under_torchrun_every_later_loss_is_bitwise_the_same(workshop: An
 
 def torchrun(workshop: Any, name: str, *arguments: str) -> subprocess.Popen[bytes]:
     long = ("train.stages.0.steps=15", "train.stages.1.steps=15", "evals.every_steps=10", "evals.tasks=[]")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     command += ["-m", "smelt", "train", "tiny.yaml", f"name={name}", *long, *arguments]
     return subprocess.Popen(command, cwd=workshop.project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
