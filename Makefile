@@ -11,7 +11,7 @@ test: .venv/dev.installed ## lint, types, the order of rooms, and every test tha
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m "not slow"
 
 clean: ## remove the environment; artifacts/ and runs/ stay
 	rm -rf .venv

@@ -122,7 +122,7 @@ class Loop:
             return float(pipe_out.readline())
         except (ValueError, BrokenPipeError):
             self._log.seek(0)
-            raise RuntimeError(self._log.read()[-2000:]) from None
+            raise RuntimeError(f"exit code {self._process.wait()}, {self._log.read()[-2000:]}") from None
 
     def end(self) -> None:
         self._process.kill()

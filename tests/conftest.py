@@ -23,13 +23,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 sys.path.append(str(Path(__file__).parent / "parallel"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share worker processes run in one place (`--dist loadgroup`), so that there is one set of them."""
-    for item in items:
-        if "pool" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("pool"))
-
-
 @pytest.fixture(scope="session")
 def pool() -> Iterator[Any]:
     """Worker processes: `pool(n, function, *args)` runs a function as `n` ranks of a process group."""
