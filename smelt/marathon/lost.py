@@ -18,6 +18,7 @@ NAMED = 3  # documents in the message; all of them are in the event
 def explained(lost: LossLost, training: Training, sources: Mapping[str, Shards]) -> InputError:
     """The end of the run in one line, and in full in its events."""
     documents = _documents(lost, training, sources)
+    training.saver.wait()
     last = next(reversed(checkpoints(training.run)), None)
     if training.engine.world.is_first:
         facts = {"rank": lost.rank, "checkpoint": None if last is None else last.name, "documents": documents}

@@ -2,6 +2,7 @@
 a loss that is no number."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,12 @@ class Spoil(Hook):
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(workshop: Any, every: int) -> None:
-    """Bad input of issue 4; whether the step is logged or not, and no spoilt checkpoint is saved."""
+def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(
+    workshop: Any, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bad input of issue 4; whether the step is logged or not, while the checkpoint is still being written, and no
+    spoilt checkpoint is saved."""
+    monkeypatch.setattr("smelt.train.saving._yield_to_training", lambda: time.sleep(0.5))
     recipe = workshop.load(f"spoilt-{every}", ONE, *KEPT, f"train.log_every_steps={every}")
     named = r"loss of step 7 is not a number on rank 0, in \S+ document \d+.*newest good checkpoint is .*step-00000004"
     with pytest.raises(InputError, match=named):
