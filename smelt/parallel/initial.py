@@ -7,17 +7,7 @@ from torch import Tensor, nn
 
 from smelt.model.decoder import Decoder
 from smelt.model.init import fill_box, fillings
-
-
-def box(tensor: Tensor) -> tuple[tuple[int, ...], Tensor]:
-    """Where this process's part of a parameter begins in the whole, and that part, as a view."""
-    from torch.distributed.tensor import DTensor
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    if not isinstance(tensor, DTensor):
-        return (0,) * tensor.ndim, tensor.detach()
-    _, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
-    return tuple(offset), tensor._local_tensor.detach()
+from smelt.parallel.boxes import boxes
 
 
 def materialise(module: nn.Module, device: torch.device) -> None:
@@ -33,13 +23,13 @@ def materialise(module: nn.Module, device: torch.device) -> None:
 def initialise_parts(model: Decoder, seed: int) -> None:
     """`model.init.initialise` for parameters that are cut: the same values as in a model that is whole."""
     for name, parameter, fill in fillings(model):
-        offset, part = box(parameter)
-        fill_box(part, offset, parameter.shape, name, seed, fill)
+        for (begin, _), part in boxes(parameter):
+            fill_box(part, begin, parameter.shape, name, seed, fill)
 
 
 @torch.no_grad()
 def copy_parts(parameters: dict[str, nn.Parameter], tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Overwrite parameters with this process's part of whole tensors of the same names."""
     for name, tensor in tensors:
-        offset, part = box(parameters[name])
-        part.copy_(tensor[tuple(slice(low, low + size) for low, size in zip(offset, part.shape, strict=True))])
+        for (begin, shape), part in boxes(parameters[name]):
+            part.copy_(tensor[tuple(slice(low, low + size) for low, size in zip(begin, shape, strict=True))])

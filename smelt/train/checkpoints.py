@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,10 +15,10 @@ from smelt.errors import InputError
 from smelt.files import MANIFEST, read_json, write_json, write_text
 from smelt.model.tensor_files import Spec, TensorFolder
 from smelt.model.weights import Description, write_description
+from smelt.parallel.boxes import boxes
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.schema import Recipe
 from smelt.tokenizer.tokenizer import Tokenizer
-from smelt.train.storage import boxes
 
 _NAME = re.compile(r"step-(\d{8})")
 MODEL, OPTIMIZER = "model", "optimizer"  # stems of the files
@@ -26,12 +26,14 @@ MODEL, OPTIMIZER = "model", "optimizer"  # stems of the files
 
 @dataclass
 class Progress:
-    """Where a run stands: finished steps, tokens consumed, restarts so far, and the data it reads."""
+    """Where a run stands: finished steps, tokens consumed, in all and by source (as `DataOrder.consumed` has it),
+    restarts so far, and the data it reads."""
 
     step: int = 0
     tokens: int = 0
     life: int = 0
     data: str = ""
+    consumed: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

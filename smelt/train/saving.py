@@ -16,6 +16,7 @@ import torch
 
 from smelt.errors import InputError
 from smelt.files import MANIFEST, disk_errors, sha256, sync, write_json
+from smelt.parallel.boxes import boxes
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.checkpoints import Checkpoints
 from smelt.train.checkpoints import MODEL, OPTIMIZER, Snapshot, checkpoint_path
@@ -23,7 +24,7 @@ from smelt.train.finding import Finder
 from smelt.train.records import event
 from smelt.train.remote import Remote
 from smelt.train.retention import Retention
-from smelt.train.storage import Plan, StagedFile, Tensors, boxes, file_name, make_plan
+from smelt.train.storage import Plan, StagedFile, Tensors, file_name, make_plan
 from smelt.train.together import Ranks, Together
 from smelt.train.uploading import Uploader
 

@@ -1,5 +1,6 @@
 """At the start of a run, processes that hold what they should not are found out."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from reference import DENSE, engine_of
 
 from smelt.errors import InputError
 from smelt.parallel import initial
+from smelt.parallel.boxes import Box
 from smelt.parallel.replicas import check_replicas
 
 MODEL = {**DENSE, "layers": 1, "tie_embeddings": False}
@@ -20,12 +22,17 @@ def _correlation(layout: dict[str, Any]) -> float:
 
 def _same_seed(layout: dict[str, Any]) -> str:
     """Every process draws its part as if it stood at the beginning."""
-    real, initial.box = initial.box, lambda tensor: ((0,) * tensor.ndim, initial_box(tensor)[1])
-    initial_box = real
+    real = initial.boxes
+
+    def at_the_beginning(tensor: torch.Tensor) -> Iterator[tuple[Box, torch.Tensor]]:
+        for box, part in real(tensor):
+            yield box._replace(begin=(0,) * tensor.ndim), part
+
+    initial.boxes = at_the_beginning
     try:
         engine, _ = engine_of(layout, MODEL)
     finally:
-        initial.box = real
+        initial.boxes = real
     return _refusal(engine)
 
 
