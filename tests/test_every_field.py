@@ -13,16 +13,20 @@ import torch
 from pydantic import BaseModel, TypeAdapter
 
 from smelt.corpus.build import build_corpus
+from smelt.corpus.document import Document
+from smelt.corpus.edits.table import EDITS
+from smelt.corpus.filters.table import FILTERS, reasons
 from smelt.corpus.readers import read
+from smelt.dataset.account import account
 from smelt.dataset.batches import BatchSource
 from smelt.dataset.order import DataOrder
-from smelt.dataset.shards import open_sources
 from smelt.errors import InputError
 from smelt.infra import kubernetes, slurm, torchrun
 from smelt.infra.job import Job
 from smelt.lifecycle.artifacts import prepare
 from smelt.lifecycle.pretrain import pretrain
 from smelt.lifecycle.steps import Steps
+from smelt.marathon.adapt import curves
 from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
 from smelt.model.warm import resolved, warm_decoder
@@ -36,11 +40,23 @@ from smelt.posttrain.conversations import conversations
 from smelt.posttrain.examples import Example
 from smelt.posttrain.sft import settings
 from smelt.recipe.load import load_recipe
+from smelt.recipe.mixtures.plateau import recommend
 from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.base import Section
-from smelt.recipe.sections.corpus import Reader
+from smelt.recipe.sections.corpus import AnyFilter
+from smelt.recipe.sections.edits import AnyEdit
+from smelt.recipe.sections.filters import (
+    C4Quality,
+    FineWebQuality,
+    GopherQuality,
+    GopherRepetition,
+    Lengths,
+    RepeatedSpans,
+    Symbols,
+)
 from smelt.recipe.sections.posttrain import SupervisedFineTuning
+from smelt.recipe.sections.readers import Reader
 from smelt.report.facts import costs
 from smelt.report.run import read_run
 from smelt.tokenizer.train import build_tokenizer
@@ -92,7 +108,7 @@ def _losses(workshop: Any, changes: tuple[str, ...], steps: int) -> list[float]:
 def _data(workshop: Any, changes: tuple[str, ...]) -> tuple[BatchSource, int]:
     recipe = workshop.load("losses", *changes)
     ready = prepare(recipe, workshop.project)
-    sources = open_sources(recipe, ready.shards, ready.tokenizer)
+    sources = ready.sources(recipe)
     return BatchSource(recipe, sources, ready.tokenizer.eos), ready.tokenizer.padded
 
 
@@ -107,6 +123,23 @@ def planned(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) ->
         windows = order.windows(step)
         seen.append((settings, learning_rate(order.plan, step), windows.sequence, windows.offsets.tolist()))
     return seen
+
+
+def classes(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> dict[str, float]:
+    """What is summed up by class."""
+    return account(workshop.load("classes", *changes), {})["classes"]
+
+
+def adapting(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> str:
+    """What six evaluations, in which some things rise and others stand still, give to recommend."""
+    section = workshop.load("adapting", *changes).section("train").adapt
+    for step in range(6):
+        rising, still = {"score": 0.1 * step, "n": 10_000}, {"score": 0.5, "n": 10_000}
+        validation = {"docs": {"bits_per_byte": 3 - 0.2 * step}, "math": {"bits_per_byte": 2.0 - 0.3 * (step == 1)}}
+        scores = {"tasks": {"addition": still, "subtraction": rising}, "validation": validation}
+        (folder / f"step-{step}.json").write_text(json.dumps({"step": step, "tokens": 1000 * step, **scores}))
+    points = curves(section, sorted(folder.glob("step-*.json")), 0)
+    return str(recommend(section, points, {"docs": 0.5, "math": 0.5}))
 
 
 def logits(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> list[float]:
@@ -158,6 +191,29 @@ def run(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> dic
 
 def corpus(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> Any:
     return build_corpus(workshop.load("c", *changes), folder / name)
+
+
+def cleaned(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> Any:
+    """What every step drops of two small sources of repeated texts."""
+    _write_repetitions(folder)
+    reads = ", ".join(f"{each}: {{read: {{kind: jsonl, path: HERE/{each}.rows.jsonl}}}}" for each in ("one", "two"))
+    given = (f"corpus.sources={{{reads}}}", "corpus.executor={kind: local, workers: 1}", "train=null", *changes)
+    recipe = workshop.load("cleaned", *(change.replace("HERE", str(folder)) for change in given))
+    report = build_corpus(recipe, folder / name)
+    return report, json.loads((folder / name / "funnel.json").read_text())
+
+
+def judged(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> Any:
+    """What a filter, or an edit, given as `key=JSON`, makes of a text with some of everything."""
+    fields = {key: json.loads(value) for key, value in (change.split("=", 1) for change in changes)}
+    line = "The use of cookies and of JavaScript is {all} that we have to say of it.[1]"
+    others = "- It was 42 long ago, me@example.org #...\nYes sir.\nWe use cookies here.\nSee JavaScript run.\n"
+    text = f"{line}\n{line}\n\n{others}See {'x' * 1001}."
+    if fields["kind"] in EDITS:
+        return EDITS[fields["kind"]](TypeAdapter(AnyEdit).validate_python(fields))(text)
+    section = TypeAdapter(AnyFilter).validate_python(fields)
+    masks = reasons(section, FILTERS[section.kind](section).score([Document(f"{text} {'ha ho ' * 40}", "0", "s")]))
+    return {reason: bool(mask[0]) for reason, mask in masks.items()}
 
 
 def tokenizer(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> str:
@@ -233,8 +289,25 @@ def _write_texts(folder: Path) -> None:
     )
 
 
+@cache
+def _write_repetitions(folder: Path) -> None:
+    """In each source two texts of its own, equal ones, near ones, and a line that all but the last have."""
+    line = "A line that many documents have."
+    for source in ("one", "two"):
+        own = [" ".join(f"{source}{number}x{word}" for word in range(90)) for number in range(2)]
+        both = " ".join(f"both{word}" for word in range(90))
+        near = [f"{both} {' '.join(f'{source}{number}y{word}' for word in range(16))}" for number in range(3)]
+        texts = [f"{text}\n{line}" for text in (own[0], own[0], both, *near)] + [own[1]]
+        (folder / f"{source}.rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    rows = [{"question": own[1], "answer": f"{both} and more"}]
+    (folder / "protected.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "other.jsonl").write_text(json.dumps({"question": own[0]}) + "\n")
+
+
 HUB = ("kind=hub", "id=HERE/one", "subset=x")
 STAGE = "posttrain.stages.0."
+EXACT, NEAR, LINES = "corpus.dedup=[{kind: exact}]", "corpus.dedup=[{kind: minhash}]", "corpus.lines={}"
+PROTECTED = "corpus.decontaminate={against: [{path: HERE/protected.jsonl, field: question}]}"
 
 CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "Recipe.name": (run, (), ("name=renamed",)),
@@ -255,8 +328,26 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "Arithmetic.documents": (corpus, (), ("corpus.sources.math.read.documents=200",)),
     "Source.documents": (corpus, (), ("corpus.sources.docs.documents=20",)),
     "Corpus.validation_fraction": (corpus, (), ("corpus.validation_fraction=0.2",)),
+    "Exact.across": (cleaned, (EXACT,), ("corpus.dedup=[{kind: exact, across: false}]",)),
+    "MinHash.across": (cleaned, (NEAR,), ("corpus.dedup=[{kind: minhash, across: false}]",)),
+    "MinHash.ngram": (cleaned, (NEAR,), ("corpus.dedup=[{kind: minhash, ngram: 60}]",)),
+    "MinHash.bands": (cleaned, (NEAR,), ("corpus.dedup=[{kind: minhash, bands: 1}]",)),
+    "MinHash.rows": (cleaned, (NEAR,), ("corpus.dedup=[{kind: minhash, rows: 64}]",)),
+    "Lines.max_documents": (cleaned, (LINES,), ("corpus.lines={max_documents: 50}",)),
+    "Lines.min_characters": (cleaned, (LINES,), ("corpus.lines={min_characters: 50}",)),
+    "Lines.sources": (cleaned, (LINES,), ("corpus.lines={sources: [one]}",)),
+    "Lines.across": (cleaned, (LINES,), ("corpus.lines={across: false}",)),
+    "Protected.path": (cleaned, (PROTECTED,), (PROTECTED.replace("protected.jsonl", "other.jsonl"),)),
+    "Protected.field": (cleaned, (PROTECTED,), (PROTECTED.replace("question", "answer"),)),
+    "Decontaminate.ngram": (
+        cleaned,
+        (PROTECTED.replace("question", "answer"),),
+        (PROTECTED.replace("question", "answer"), "corpus.decontaminate.ngram=92"),
+    ),
     "TrainTokenizer.vocab": (tokenizer, (), ("tokenizer.train.vocab=600",)),
     "TrainTokenizer.sample_bytes": (tokenizer, (), ("tokenizer.train.sample_bytes=5k",)),
+    "TrainTokenizer.digits": (tokenizer, (), ("tokenizer.train.digits=groups-of-3",)),
+    "TrainTokenizer.draw": (tokenizer, ("tokenizer.train.sample_bytes=20k",), ("tokenizer.train.draw=mixture",)),
     "Tokenizer.load": (tokenizer, (), ("tokenizer={load: LOADED}",)),
     "Dataset.shards": (losses, (), ("dataset.shards={web: SHARDS}", "train.stages.0.mixture={web: 1}")),
     "Dataset.span": (losses, (), ("dataset.span=2Ki",)),
@@ -286,6 +377,8 @@ CHANGES: dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]] = {
     "Train.sequence": (losses, (), ("train.sequence=128",)),
     "Train.batch_tokens": (losses, (), ("train.batch_tokens=1Ki",)),
     "Train.document_mask": (losses, (), ("train.document_mask=false",)),
+    "Train.packing": (losses, (), ("train.packing=best-fit",)),
+    "Stage.packing": (losses, (), ("train.stages.0.packing=best-fit",)),
     "Train.precision": (losses, (), ("train.precision=bf16",)),
     "Train.clip": (losses, (), ("train.clip=0.1",)),
     "Train.log_every_steps": (run, (), ("train.log_every_steps=3",)),
@@ -462,6 +555,36 @@ CHANGES |= {
     **{f"Stretch.{old.split(':')[0]}": (planned, (FROM,), (FROM.replace(old, new),)) for old, new in STRETCH.items()},
 }
 
+RAMP = "train.stages.1.ramp={steps: 6, rungs: 3}"
+CAP = "train.caps={math: {epochs: 0.05}}"
+LONG = (
+    "dataset.long={long: {of: docs, tokens: 256}}",
+    "train.stages.0={name: one, steps: 12, mixture: {docs: 1, long: 1}}",
+)
+ADAPT = (
+    "evals.tasks=[addition, subtraction]",
+    "train.adapt={window: 4, gain: 0.03, capabilities: {sums: {tasks: [addition], sources: [math]}, "
+    "prose: {validation: [docs], sources: [docs]}}}",
+)
+WATCHED = "train.adapt.capabilities"
+CHANGES |= {
+    "Ramp.steps": (planned, (RAMP,), (RAMP.replace("6", "9"),)),
+    "Ramp.tokens": (planned, (RAMP,), (RAMP.replace("steps: 6", "tokens: 2k"),)),
+    "Ramp.rungs": (planned, (RAMP,), (RAMP, "train.stages.1.ramp.rungs=2")),
+    "Cap.epochs": (planned, (CAP,), (CAP.replace("0.05", "0.04"),)),
+    "Cap.tokens": (planned, (CAP,), (CAP.replace("epochs: 0.05", "tokens: 1k"),)),
+    "Cap.factor": (planned, (CAP,), (CAP, "train.caps.math.factor=0.5")),
+    "LongDocuments.of": (losses, LONG, (*LONG, "dataset.long.long={of: math, tokens: 64}")),
+    "LongDocuments.tokens": (losses, LONG, (*LONG, "dataset.long.long.tokens=400")),
+    "Dataset.classes": (classes, (), ("dataset.classes={sums: [math]}",)),
+    "Adapt.window": (adapting, ADAPT, (*ADAPT, "train.adapt.window=7")),
+    "Adapt.gain": (adapting, ADAPT, (*ADAPT, "train.adapt.gain=5")),
+    "Adapt.factor": (adapting, ADAPT, (*ADAPT, "train.adapt.factor=3")),
+    "Capability.tasks": (adapting, ADAPT, (*ADAPT, f"{WATCHED}.sums.tasks=[subtraction]")),
+    "Capability.validation": (adapting, ADAPT, (*ADAPT, f"{WATCHED}.prose.validation=[math]")),
+    "Capability.sources": (adapting, ADAPT, (*ADAPT, f"{WATCHED}.sums.sources=[docs]")),
+}
+
 POD = "infra={nodes: 2, device: cpu, launch: {kubernetes: {image: i}}}"
 LAUNCH = {
     "Infra.nodes": "infra.nodes=3",
@@ -515,7 +638,122 @@ CHANGES |= {
     "SkipStep.patience": (losses, (SKIP,), (SKIP, "train.skip_step.patience=1")),
 }
 
+
+def documents(workshop: Any, folder: Path, name: str, changes: tuple[str, ...]) -> Any:
+    """Names and texts of a reader given as JSON, and why other rows are bad."""
+    _write_pages(folder)
+    bad: list[Any] = []
+    reader: Reader = TypeAdapter(Reader).validate_json(changes[0].replace("HERE", str(folder)))
+    return [(document.id, document.text) for document in read(reader, "s", 0, bad=bad.append)], bad
+
+
+@cache
+def _write_pages(folder: Path) -> None:
+    _write_texts(folder)
+    cell = f"<table><tr><td>{'Cell text about metal. ' * 8}</td></tr></table>"
+    doubtful = '<div class="teaser"><p>Teaser on coal.</p></div>'
+    for file in ("a", "b"):
+        content = f"<p>{'Text of ore. ' * 14}{file}</p>{cell}{doubtful}"
+        page = f'<html><body><div class="content">{content}</div></body></html>'
+        (folder / f"{file}.html").write_text(page)
+        answer = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{page}"
+        head = "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: https://ore.example/\r\n"
+        head += f"WARC-Record-ID: <urn:{file}>\r\nContent-Length: {len(answer)}"
+        (folder / f"{file}.warc").write_text(f"{head}\r\n\r\n{answer}\r\n\r\n", newline="")
+        (folder / file / "vendor").mkdir(parents=True)
+        (folder / file / "short.py").write_text(f"x = '{file}'\n")
+        (folder / file / "long.rs").write_text(f"// {'word ' * 100}\n")
+        (folder / file / "made.rs").write_text("// @generated\nfn x() {}\n")
+        (folder / file / "vendor" / "other.rs").write_text("fn y() {}\n")
+    messages = [{"role": "user", "content": "hi"}]
+    rows = [{"messages": messages, "turns": messages * 2, "id": "i", "name": "n"}]
+    for file in ("one", "two"):
+        (folder / f"{file}.chat.jsonl").write_text("".join(json.dumps({**row, "id": file}) + "\n" for row in rows))
+
+
+def _of_reader(kind: str, at: str, **values: Any) -> dict[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]]:
+    """Each field of a kind of reader, changed to a value of its own."""
+    base = {"kind": kind, "id": f"HERE/{at}", "subset": "x"} if kind == "hub" else {"kind": kind, "path": f"HERE/{at}"}
+    changed = {field: json.dumps(base | {field: value}) for field, value in values.items()}
+    return {field: (documents, (json.dumps(base),), (change,)) for field, change in changed.items()}
+
+
+READERS = {
+    "TextFiles": _of_reader("text", "a.txt", max_bytes=3),
+    "JsonLines": _of_reader("jsonl", "a.jsonl", id_field="body", max_bytes=9),
+    "Parquet": _of_reader("parquet", "a.parquet", id_field="body", max_bytes=3),
+    "Hub": _of_reader("hub", "one", id_field="body", max_bytes=3),
+    "Html": _of_reader("html", "a.html", path="HERE/b.html", favor="recall", max_bytes=100),
+    "Warc": _of_reader("warc", "a.warc", path="HERE/b.warc", favor="recall", max_bytes=100),
+    "Chat": _of_reader(
+        "chat", "one.chat.jsonl", path="HERE/two.chat.jsonl", field="turns", id_field="name", max_bytes=9
+    ),
+    "Code": _of_reader(
+        "code", "a", path="HERE/b", languages=["Rust"], generated=True, vendored=True, max_line=100, max_bytes=10
+    ),
+}
+CHANGES |= {f"{name}.{field}": change for name, changes in READERS.items() for field, change in changes.items()}
+
+MEASURED: dict[type[Section], dict[str, str]] = {
+    GopherQuality: {"stop_words": '["cow"]'},
+    GopherRepetition: {"max_top_ngram": '{"2": 1}', "max_duplicate_ngram": '{"5": 1}'},
+    C4Quality: {},
+    FineWebQuality: {"short_line": "9999"},
+    RepeatedSpans: {"max_span": "1"},
+    Lengths: {},
+    Symbols: {},
+}
+C4_LINES = {
+    "punctuation": "false",
+    "min_words": "1",
+    "max_word_length": "null",
+    "citations": "false",
+    "javascript": "false",
+    "policy": "false",
+}
+
+
+def _changes_of_filters() -> Iterator[tuple[str, tuple[Observer, tuple[str, ...], tuple[str, ...]]]]:
+    """Each threshold where nothing, then where everything is beyond it; and what changes the scores themselves."""
+    for section, values in MEASURED.items():
+        kind = f'kind="{get_args(section.model_fields["kind"].annotation)[0]}"'
+        for field in section.model_fields:
+            if field in values:
+                yield f"{section.__name__}.{field}", (judged, (kind,), (kind, f"{field}={values[field]}"))
+            elif field != "kind":
+                limits = (-1, 10**9) if field.startswith("min_") else (10**9, -1)
+                base, changed = ((kind, f"{field}={limit}") for limit in limits)
+                yield f"{section.__name__}.{field}", (judged, base, changed)
+
+
+CHANGES |= dict(_changes_of_filters())
+CHANGES |= {
+    f"C4Lines.{field}": (judged, ('kind="c4-lines"',), ('kind="c4-lines"', f"{field}={value}"))
+    for field, value in C4_LINES.items()
+}
+LANGUAGE, PREDICATE = ('kind="language"', 'keep=["en"]'), ('kind="predicate"', 'function="operator:truth"')
+CHANGES |= {
+    "PersonalData.remove": (judged, ('kind="pii"',), ('kind="pii"', 'remove=["ip"]')),
+    "Language.keep": (judged, LANGUAGE, ('kind="language"', 'keep=["fr"]')),
+    "Language.min_score": (judged, (*LANGUAGE, "min_score=0"), (*LANGUAGE, "min_score=1")),
+    "Predicate.function": (judged, PREDICATE, ('kind="predicate"', 'function="operator:not_"')),
+    "Predicate.min_score": (judged, PREDICATE, (*PREDICATE, "min_score=2")),
+}
+
 ELSEWHERE = {
+    "Corpus.bad_share": "tests/corpus/test_pipeline.py: whether a build goes on, and by design no document",
+    "Language.model": "tests/corpus/test_language.py: a file of another library's format",
+    "Predicate.source": "tests/corpus/test_predicate.py: a function that has changed is refused",
+    **dict.fromkeys(
+        ("Classifier.model", "Classifier.min_score", "Classifier.max_score"),
+        "tests/corpus/test_classifier.py: a model that has to be trained first",
+    ),
+    "Local.workers": "tests/corpus/test_executors.py: who does the work, and by design no document",
+    "Ray.memory_gb": "tests/corpus/test_executors.py: what a task reserves, and by design no document",
+    **dict.fromkeys(
+        ("SlurmArray.partition", "SlurmArray.time", "SlurmArray.memory_gb", "SlurmArray.workers", "SlurmArray.options"),
+        "tests/corpus/test_executors.py: what a job array asks for, and by design no document",
+    ),
     "ExponentialAverage.decay": "tests/lifecycle/test_averages.py: what is exported, and no loss of the run",
     "Soup.last": "tests/lifecycle/test_averages.py: what is exported, and no loss of the run",
     "Model.load": "tests/marathon/test_warm_start.py: a whole section that starts from a checkpoint",
@@ -537,6 +775,9 @@ ELSEWHERE = {
     "Infra.micro_batch": "tests/train/test_step.py: changes memory and speed, and by design no loss",
     "Infra.recompute": "tests/parallel/test_recompute.py: changes memory and speed, and by design no gradient",
     "Infra.compile": "tests/parallel/test_recompute.py: changes speed, and by design no gradient",
+    "Adapt.apply": "tests/marathon/test_mixture_run.py: a run that amends itself",
+    "Amendment.by": "tests/marathon/test_mixture_run.py: a run that amends itself",
+    "Stretch.packing": "tests/dataset/test_packed_order.py: the past of a branch of a packed run",
     "Trunk.run": "tests/marathon/test_branch.py: a run that goes on from another",
     "Trunk.step": "tests/marathon/test_branch.py: a run that goes on from another",
     "Trunk.optimizer": "tests/marathon/test_branch.py: a run that goes on from another",

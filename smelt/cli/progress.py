@@ -22,6 +22,32 @@ def announced(name: str, path: Path, build: Callable[[Path], object]) -> Path:
     return ensure(name, path, build)
 
 
+class CorpusProgress:
+    """Documents that each stage of building a corpus has done so far, on stderr."""
+
+    def __init__(self) -> None:
+        live = sys.stderr.isatty() and speaks()
+        columns = (TextColumn("[bold]{task.description}"), TextColumn("{task.completed:,.0f} documents"))
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=not live)
+        self._live, self._last = live, time.monotonic()
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "CorpusProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, stage: str, documents: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=None)
+        self._bar.update(self._tasks[stage], completed=documents)
+        if not self._live and time.monotonic() - self._last > LINE_SECONDS:
+            self._last = time.monotonic()
+            say(f"  {stage} {documents:,} documents")
+
+
 class TrainingProgress(Hook):
     """A hook of the training loop: step, loss, tokens a second and the time left, on stderr."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smelt.cli.common import Json, Overrides, RecipeFile, answer, load
+from smelt.cli.common import Json, Overrides, RecipeFile, answer, load, say
 
 if TYPE_CHECKING:
     from smelt.recipe.schema import Recipe
@@ -23,6 +23,10 @@ def check(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False
     """
     loaded = load(recipe, overrides)
     facts = _facts(loaded)
+    from smelt.recipe.mixtures.notices import notices
+
+    for line in notices(loaded):
+        say(f"note: {line}")
     words = ", ".join(
         f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in facts.items()
     )

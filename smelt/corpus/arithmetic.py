@@ -9,7 +9,7 @@ from typing import Literal
 from smelt.corpus.document import Document
 from smelt.corpus.sums import HELD_OUT_SHARE, Draw, Problem, addition, held_out, subtraction
 from smelt.corpus.words import word_problem
-from smelt.recipe.sections.corpus import Arithmetic
+from smelt.recipe.sections.readers import Arithmetic
 
 __all__ = ["HELD_OUT_SHARE", "VERSION", "Draw", "Problem", "addition", "held_out", "problem", "read_arithmetic"]
 __all__ += ["subtraction", "word_problem"]

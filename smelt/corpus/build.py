@@ -1,81 +1,125 @@
-"""A recipe's sources -> one folder a source with compressed JSON Lines for training and validation, and a report.
+"""A recipe's sources -> one folder a source with compressed JSON Lines for training and validation, and reports.
 
-Documents stream through: each goes to the split that a hash of its text alone chooses, so copies stay together.
+Sources that are only read and split stream straight through; anything more goes through `smelt.corpus.stages`.
 """
 
 import contextlib
-import hashlib
-import itertools
-import json
-import platform
-from collections.abc import Callable, Iterator
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from smelt.corpus import arithmetic, streams
-from smelt.corpus.document import Document
-from smelt.corpus.files import matching
-from smelt.corpus.readers import read
-from smelt.errors import InputError
-from smelt.files import stamp, whole_directory, write_json
-from smelt.recipe.schema import Recipe
-from smelt.recipe.sections.corpus import Corpus, Reader
+import numpy as np
 
-FORMAT = 1
-SPLITS = ("train", "validation")
-Progress = Callable[[str, int], None]
-Report = dict[str, dict[str, dict[str, int]]]
-_REPORT_EVERY = 256
+from smelt.corpus import decontaminate
+from smelt.corpus.alone import alone
+from smelt.corpus.document import Document
+from smelt.corpus.readers import inputs
+from smelt.corpus.splits import Counts, documents, text_share, write_splits
+from smelt.corpus.stages import reports
+from smelt.corpus.stages.assembly import settle, total, write_bad, write_reports
+from smelt.corpus.stages.bad_share import check_bad_share
+from smelt.corpus.stages.decisions import Table
+from smelt.corpus.stages.hearing import Progress
+from smelt.corpus.stages.pipeline import Pipeline
+from smelt.corpus.stages.texts import Intake
+from smelt.errors import InputError
+from smelt.files import MANIFEST, check_directory, disk_errors, fingerprint, read_json, whole_directory
+from smelt.recipe.schema import Recipe
+from smelt.recipe.sections.corpus import Corpus
+
+__all__ = ["FORMAT", "Report", "build_corpus", "corpus_inputs", "documents", "text_share"]
+
+FORMAT = 2
+Report = dict[str, Counts]
 
 
 def corpus_inputs(recipe: Recipe) -> dict[str, Any]:
     """Everything the corpus depends on, JSON-serialisable; two equal results mean the same documents."""
     corpus: Corpus = recipe.section("corpus")
-    sources = {name: _reader_inputs(name, source.read, recipe.seed) for name, source in corpus.sources.items()}
-    return {"format": FORMAT, "corpus": corpus.model_dump(), "sources": sources}
+    sources: dict[str, Any] = {}
+    for name, source in corpus.sources.items():
+        with _naming(name):
+            sources[name] = inputs(source.read, recipe.seed)
+            if source.filter:
+                sources[name] = {**sources[name], "scores": [each.scoring() for each in source.filter]}
+    found = {"format": FORMAT, "corpus": corpus.model_dump(mode="json", exclude={"executor"}), "sources": sources}
+    return {**found, "protected": decontaminate.inputs(corpus.decontaminate)} if corpus.decontaminate else found
 
 
-def build_corpus(recipe: Recipe, out: Path, progress: Progress | None = None) -> Report:
+def build_corpus(recipe: Recipe, out: Path, progress: Progress | None = None, artifacts: Path | None = None) -> Report:
     """Write every source of the recipe under `out`; returns {source: {split: {"documents", "bytes"}}}, bytes of text.
 
-    `progress(source, documents so far)` is called now and then. Raises InputError for anything wrong with a source.
+    `progress(what, documents so far)` is called now and then. `artifacts` is a folder where the results of stages are
+    kept and found again, by this and by other recipes. Raises InputError for anything wrong with a source.
     """
     corpus: Corpus = recipe.section("corpus")
-    with whole_directory(out, {"kind": "corpus", "inputs": corpus_inputs(recipe)}) as folder:
-        report = {name: _build_source(recipe, name, folder / name, progress) for name in corpus.sources}
-        write_json(folder / "report.json", report)
+    made_from = corpus_inputs(recipe)
+    whole = whole_directory(out, {"kind": "corpus", "inputs": made_from})
+    if corpus.executor.kind == "local" and not _is_worked_on(corpus):
+        with whole as folder:
+            return _stream(corpus, recipe.seed, folder, progress)
+    key = fingerprint(made_from)
+    with _kept(artifacts, out) as root, alone(root / f".{key}.lock") as waited:
+        if waited and (out / MANIFEST).is_file() and check_directory(out, contents=False)["inputs"] == made_from:
+            found: Report = read_json(out / "report.json")
+            return found
+        return Pipeline(corpus, recipe.seed, root, key, progress).run(lambda: whole)
+
+
+def _is_worked_on(corpus: Corpus) -> bool:
+    """Whether documents are changed or dropped."""
+    across = corpus.lines or corpus.dedup or corpus.decontaminate
+    return bool(across) or any(source.edit or source.filter for source in corpus.sources.values())
+
+
+@contextlib.contextmanager
+def _kept(artifacts: Path | None, out: Path) -> Iterator[Path]:
+    """Where stages leave their results; a temporary folder where nobody keeps them."""
+    if artifacts is not None:
+        yield artifacts
+        return
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        root = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.stages."))
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _stream(corpus: Corpus, seed: int, folder: Path, progress: Progress | None) -> Report:
+    """Build without stages, in one pass over each source."""
+    report, funnels, histograms = {}, {}, {}
+    for name, source in corpus.sources.items():
+
+        def heard(count: int, name: str = name) -> None:
+            if progress:
+                progress(name, count)
+
+        intake = Intake(source, name, seed, None, heard)
+        sizes = array("q")
+        with _naming(name):
+            incoming = _sized(intake.documents(), sizes)
+            counts = write_splits(folder / name, incoming, lambda share: share < corpus.validation_fraction)
+        marks = [{**intake.counts(), "edits": {}}]
+        if intake.bad:
+            check_bad_share(name, source, seed, marks, corpus.bad_share, intake.bad[0])
+        funnels[name] = reports.funnel(marks, (), (), total(counts))
+        report[name] = settle(name, folder / name, counts, funnels[name])
+        size = np.array(sizes, np.int64).reshape(-1, 2)
+        histograms[name] = reports.measured(Table.of({name: [len(size)]}), name, size, marks, {})
+        write_bad(folder, name, intake.bad)
+    write_reports(folder, report, funnels, histograms)
     return report
 
 
-def documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
-    """The documents of one split of a built corpus, in its order."""
-    file = _file(corpus / source, split)
-    if not file.is_file():
-        known = ", ".join(sorted(folder.name for folder in corpus.glob("*") if folder.is_dir())) or "none"
-        raise InputError(f"{file}: the corpus has no such split (sources there: {known}); build it again")
-    for _, line in streams.lines(file):
-        yield Document(**json.loads(line))
-
-
-def text_share(text: str) -> float:
-    """A number in [0, 1) that a text alone decides; those below `validation_fraction` are kept for validation."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"smelt split").digest()
-    return (int.from_bytes(digest, "big") >> 11) / 2**53
-
-
-def _reader_inputs(name: str, reader: Reader, seed: int) -> dict[str, Any]:
-    match reader.kind:
-        case "text" | "jsonl" | "parquet":
-            with _naming(name):
-                return {"files": [stamp(file) for file in matching(reader.path, reader.kind)]}
-        case "hub":
-            folder = Path(reader.id)
-            files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
-            return {"files": [stamp(file) for file in files]}
-        case "python-docs" | "python-source":
-            return {"python": platform.python_version()}
-        case "arithmetic":
-            return {"seed": seed, "version": arithmetic.VERSION}
+def _sized(incoming: Iterator[Document], sizes: "array[int]") -> Iterator[Document]:
+    for document in incoming:
+        sizes.extend((len(document.text), len(document.text.encode())))
+        yield document
 
 
 @contextlib.contextmanager
@@ -85,74 +129,3 @@ def _naming(source: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"corpus.sources.{source}: {error}") from error
-
-
-def _build_source(recipe: Recipe, name: str, folder: Path, progress: Progress | None) -> dict[str, dict[str, int]]:
-    corpus: Corpus = recipe.section("corpus")
-    with _naming(name):
-        incoming = _whole(_counted(recipe, name, progress))
-        counts = _write_splits(folder, incoming, lambda share: share < corpus.validation_fraction)
-        if not any(count["documents"] for count in counts.values()):
-            raise InputError("no document with any text in it; check its path, field and split, or remove the source")
-        for empty, other in (SPLITS, SPLITS[::-1]):
-            if not counts[empty]["documents"]:
-                counts = _fill(folder, empty, other)
-        return counts
-
-
-def _counted(recipe: Recipe, name: str, progress: Progress | None) -> Iterator[Document]:
-    source = recipe.section("corpus").sources[name]
-    number = 0
-    for number, document in enumerate(itertools.islice(read(source.read, name, recipe.seed), source.documents), 1):
-        if progress and number % _REPORT_EVERY == 0:
-            progress(name, number)
-        yield document
-    if progress:
-        progress(name, number)
-
-
-def _whole(incoming: Iterator[Document]) -> Iterator[Document]:
-    """Documents with text, in which a lone surrogate (half a character, which JSON can carry) becomes U+FFFD."""
-    for document in incoming:
-        text = document.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        if text and not text.isspace():
-            yield Document(text, document.id, document.source)
-
-
-def _write_splits(
-    folder: Path, incoming: Iterator[Document], validates: Callable[[float], bool]
-) -> dict[str, dict[str, int]]:
-    """Write each document to the split that `validates`, given its share, chooses; returns their counts."""
-    counts = {split: {"documents": 0, "bytes": 0} for split in SPLITS}
-    with (
-        streams.zstd_writer(_file(folder, "train")) as train,
-        streams.zstd_writer(_file(folder, "validation")) as validation,
-    ):
-        for document in incoming:
-            chosen = validates(text_share(document.text))
-            counts[SPLITS[chosen]]["documents"] += 1
-            counts[SPLITS[chosen]]["bytes"] += len(document.text.encode())
-            row = {"text": document.text, "id": document.id, "source": document.source}
-            print(json.dumps(row, ensure_ascii=False), file=validation if chosen else train)
-    return counts
-
-
-def _fill(folder: Path, empty: str, other: str) -> dict[str, dict[str, int]]:
-    """Give the empty split of a small source one text (and its copies): the nearest to it by share."""
-    shares = [text_share(document.text) for document in _all(folder, other)]
-    edge = min(shares) if empty == "validation" else max(shares)
-    if min(shares) == max(shares):
-        raise InputError("only one text, and training and validation need one each; split it into several documents")
-    whole = _file(folder, other)
-    whole = whole.rename(whole.with_name("whole.jsonl.zst"))
-    counts = _write_splits(folder, _all(folder, "whole"), lambda share: (share == edge) == (empty == "validation"))
-    whole.unlink()
-    return counts
-
-
-def _all(folder: Path, split: str) -> Iterator[Document]:
-    return documents(folder.parent, folder.name, split)
-
-
-def _file(folder: Path, split: str) -> Path:
-    return folder / f"{split}.jsonl.zst"

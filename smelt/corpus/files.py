@@ -1,111 +1,131 @@
-"""Documents from files: plain text, JSON Lines and Parquet, named by a file, a folder or a glob."""
+"""Which files a reader's path means, here or behind a URL, how they are grouped into parts, and plain text files."""
 
 import glob
-import json
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
 from typing import Any
 
-from smelt.corpus import streams
+from smelt.corpus import groups, remote, streams
+from smelt.corpus.bad import Report, Unreadable, written
 from smelt.corpus.document import Document
+from smelt.corpus.rows import sound
 from smelt.errors import InputError
-from smelt.recipe.sections.corpus import JsonLines, Parquet, TextFiles
+from smelt.files import stamp
+from smelt.recipe.sections.readers import TextFiles
 
-_SUFFIXES = {"text": None, "jsonl": (".jsonl", ".ndjson", ".json"), "parquet": (".parquet",)}
+_JSON = (".jsonl", ".ndjson", ".json")
+_SUFFIXES: dict[str, tuple[str, ...] | None] = {
+    "text": None,
+    "code": None,
+    "jsonl": _JSON,
+    "chat": _JSON,
+    "parquet": (".parquet",),
+    "warc": (".warc", ".wet"),
+    "html": (".html", ".htm", ".xhtml"),
+}
 _PACKED = (".gz", ".zst")
-_ROWS_AT_ONCE = 256
+Kept = Callable[[str], bool]
 
 
 def matching(path: str, kind: str) -> list[Path]:
-    """The files that `path` means to a reader of `kind`, sorted by path; InputError when there is none.
+    """The files here that `path` means to a reader of `kind`, sorted by path; InputError when there is none.
 
     A folder is searched recursively for files of that kind (for text: every file that is not hidden).
     """
-    path = os.path.expanduser(path)
-    if Path(path).is_dir():
-        found = [file for file in Path(path).rglob("*") if file.is_file() and _wanted(file.relative_to(path), kind)]
+    return [Path(name) for name in _here(path, kind)]
+
+
+def listed(path: str, kind: str, kept: Kept = lambda name: True) -> dict[str, list[Any]]:
+    """Name -> [name, size, when it changed] of every file that `path`, a path or a URL, means; InputError for none.
+
+    Only files whose names are `kept` are looked at more closely.
+    """
+    if remote.is_remote(path):
+        found = remote.listing(path, lambda file: not _hidden(file) and _of_kind(file.name, kind))
+        return {name: facts for name, facts in found.items() if kept(name)}
+    return {name: [written(name), *stamp(Path(name))[1:]] for name in _here(path, kind) if kept(name)}
+
+
+def inputs(reader: Any, seed: int) -> dict[str, Any]:
+    """What a fingerprint takes of a reader's files."""
+    return {"files": list(listed(reader.path, reader.kind).values())}
+
+
+def parts(reader: Any) -> list[str]:
+    """The files of a reader, sorted."""
+    return list(listed(reader.path, reader.kind))
+
+
+def grouped(reader: Any) -> list[str]:
+    """Parts of a reader of many small files: groups of neighbours, each named by its first file."""
+    return groups.names(reader, _listed)
+
+
+def read_each(reader: Any, part: str, made: Callable[[str, str], Document], bad: Report | None) -> Iterator[Document]:
+    """The documents that `made` makes of each file of a part, given its name to show and its name to read."""
+    return sound(((remote.shown(file), file) for file in groups.members(reader, _listed, part)), made, bad)
+
+
+def read_text(reader: TextFiles, source: str, part: str, bad: Report | None) -> Iterator[Document]:
+    """Each file one document, named by its path."""
+
+    def made(name: str, file: str) -> Document:
+        text = streams.text(file, reader.max_bytes)
+        if not text:
+            raise empty(name)
+        return Document(text, name, source)
+
+    return read_each(reader, part, made, bad)
+
+
+def empty(place: str) -> Unreadable:
+    """The error for a file that holds nothing."""
+    return Unreadable(place, "empty file", "remove it, or copy it again")
+
+
+def _listed(reader: Any) -> dict[str, list[Any]]:
+    return listed(reader.path, reader.kind)
+
+
+def _here(path: str, kind: str) -> list[str]:
+    path = Path(os.path.expanduser(path)).as_posix()
+    if os.path.isdir(path):
+        found = [name.removeprefix("./") for name in _inside(path) if _of_kind(name, kind)]
         if not found:
-            known = ", ".join(_SUFFIXES[kind] or ("any file",))
-            raise InputError(f"{path}: no {kind} files in this folder (looked for {known}); name another path")
-    elif Path(path).exists():
-        found = [Path(path)]
+            raise InputError(f"{path}: no {kind} files in this folder (looked for {_looked(kind)}); name another path")
+    elif os.path.exists(path):
+        found = [path]
     else:
-        found = [Path(name) for name in glob.glob(path, recursive=True) if Path(name).is_file()]
+        found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
         if not found:
             reason = "matches no file" if glob.has_magic(path) else "no such file or folder"
             raise InputError(f"{path}: {reason}; check the path")
-    return sorted(found, key=lambda file: file.as_posix())
+    return sorted(found)
 
 
-def read_text(reader: TextFiles, source: str) -> Iterator[Document]:
-    """Each file one document, named by its path."""
-    for file in matching(reader.path, "text"):
-        yield Document(streams.text(file), file.as_posix(), source)
+def _inside(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _inside(entry.path)
+            elif entry.is_file():
+                yield entry.path
 
 
-def read_jsonl(reader: JsonLines, source: str) -> Iterator[Document]:
-    """Each line one document, named by the row's `id`, or else by file and line."""
-    for file in matching(reader.path, "jsonl"):
-        for number, line in streams.lines(file):
-            place = f"{file}:{number}"
-            yield document(_row(line, place), reader.field, place, source)
+def _hidden(file: PurePath) -> bool:
+    return any(part.startswith(".") for part in file.parts)
 
 
-def read_parquet(reader: Parquet, source: str) -> Iterator[Document]:
-    """Each row one document, named by the row's `id`, or else by file and row."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError(
-            "reading parquet needs pyarrow, which is not installed; run: pip install 'smelt[data]'"
-        ) from None
-    for file in matching(reader.path, "parquet"):
-        try:
-            with pyarrow.parquet.ParquetFile(file) as table:
-                names = table.schema_arrow.names
-                _check_field(reader.field, names, str(file))
-                columns = [name for name in ("id", reader.field) if name in names]
-                number = 0
-                for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield document(row, reader.field, f"{file}:{number}", source)
-        except (pyarrow.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{file}: not a readable Parquet file ({reason}); copy or download it again") from None
-
-
-def document(row: Mapping[str, Any], field: str, place: str, source: str) -> Document:
-    """A row as a document; `place` (file and line) is its name where the row has no `id`. Null text is empty text."""
-    _check_field(field, row, place)
-    text = row[field]
-    if not isinstance(text, str | None):
-        raise InputError(f"{place}: field '{field}' holds {type(text).__name__}, not text; name a field of text")
-    name = row.get("id")
-    return Document(text or "", str(name) if isinstance(name, str | int) else place, source)
-
-
-def _wanted(file: Path, kind: str) -> bool:
+def _of_kind(name: str, kind: str) -> bool:
     suffixes = _SUFFIXES[kind]
-    if any(part.startswith(".") for part in file.parts):
-        return False
-    packed = kind != "parquet" and file.suffix in _PACKED
-    return suffixes is None or (file.with_suffix("") if packed else file).suffix in suffixes
+    if suffixes is None:
+        return True
+    stem, suffix = os.path.splitext(name)
+    return (os.path.splitext(stem)[1] if kind != "parquet" and suffix in _PACKED else suffix) in suffixes
 
 
-def _row(line: bytes, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not valid JSON ({error}); mend or remove this line") from None
-    if not isinstance(row, dict):
-        raise InputError(f'{place}: expected an object such as {{"text": ...}}, found {type(row).__name__}; mend it')
-    return row
-
-
-def _check_field(field: str, fields: Any, place: str) -> None:
-    if field not in fields:
-        there = ", ".join(map(str, fields)) or "none"
-        raise InputError(f"{place}: has no field '{field}' (fields there: {there}); set read.field to one of them")
+def _looked(kind: str) -> str:
+    return ", ".join(_SUFFIXES[kind] or ("any file",))

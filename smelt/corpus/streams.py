@@ -1,48 +1,93 @@
-"""Bytes and lines of plain, gzip and zstd files in bounded memory, every truncated file an error."""
+"""Bytes and lines of plain, gzip and zstd files, in bounded memory, every truncated file an error.
+
+A file is named by its path or its URL.
+"""
 
 import contextlib
 import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
+from smelt.corpus import remote
+from smelt.corpus.bad import Report, Unreadable, report
+from smelt.corpus.frames import pieces
 from smelt.errors import InputError
 
 _CHUNK = 1 << 16
+_UNPACKED = 1 << 20
+_MEND = "copy or download it again"
 
 
-def chunks(path: Path) -> Iterator[bytes]:
-    """The decompressed bytes of a file; `.gz` and `.zst` are known by their suffix."""
-    unpack = {".gz": _gzip, ".zst": _zstd}.get(path.suffix, _plain)
+def chunks(path: Path | str) -> Iterator[bytes]:
+    """The decompressed bytes of a file, about 1 MiB at a time at most; `.gz` and `.zst` are known by their suffix.
+
+    Raises Unreadable after what could be unpacked of a truncated or damaged file.
+    """
+    unpack = {".gz": _gzip, ".zst": _zstd}.get(Path(remote.shown(str(path))).suffix, _plain)
+    with opened(path) as file:
+        try:
+            yield from unpack(remote.shown(str(path)), file)
+        except Unreadable as error:
+            error.left = _left(file)
+            raise
+
+
+@contextlib.contextmanager
+def opened(path: Path | str) -> Iterator[BinaryIO]:
+    """The bytes of a file as they are stored; InputError where it is not there."""
+    place = remote.shown(str(path))
     try:
-        with path.open("rb") as file:
-            yield from unpack(path, file)
+        with remote.opened(str(path)) if remote.is_remote(str(path)) else Path(path).open("rb") as file:
+            yield file
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path") from None
+        raise InputError(f"{place}: no such file; check the path") from None
     except PermissionError:
-        raise InputError(f"{path}: may not be read; change its permissions") from None
+        raise InputError(f"{place}: may not be read; change its permissions, or check the credentials") from None
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number (from 1) and content of each line, line ends removed, blank lines skipped."""
-    number, rest = 0, [b""]
-    for chunk in chunks(path):
-        first, *others = chunk.split(b"\n")
-        rest.append(first)
-        for other in others:
-            number += 1
-            yield from _line(number, b"".join(rest))
-            rest = [other]
-    yield from _line(number + 1, b"".join(rest))
+def lines(path: Path | str, longest: int | None = None, bad: Report | None = None) -> Iterator[tuple[int, bytes]]:
+    """Number (from 1) and content of each line, line ends removed, blank lines skipped.
 
-
-def text(path: Path) -> str:
-    """The whole file as UTF-8, a byte order mark removed."""
+    A line of more than `longest` bytes is bad, and never held whole; so is the end of a truncated or damaged file.
+    """
+    number, rest, size = 0, [b""], 0
     try:
-        return b"".join(chunks(path)).decode("utf-8-sig")
+        for chunk in chunks(path):
+            first, *others = chunk.split(b"\n")
+            size += len(first)
+            if longest is None or size - len(first) <= longest:
+                rest.append(first)
+            for other in others:
+                number += 1
+                yield from _line(path, number, rest, size, longest, bad)
+                rest, size = [other], len(other)
+    except Unreadable as error:
+        lost = max(1, round(number * error.left))  # as many in a byte as before
+        report(error.at(f"{remote.shown(str(path))}:{number + 1}", lost), bad)
+        return
+    yield from _line(path, number + 1, rest, size, longest, bad)
+
+
+def text(path: Path | str, longest: int | None = None) -> str:
+    """The whole file as UTF-8, a byte order mark removed; Unreadable for more than `longest` bytes, or none."""
+    place, found = remote.shown(str(path)), content(path, longest)
+    try:
+        return found.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}; convert it, or leave it out with a glob") from None
+        raise not_utf8(place, error) from None
+
+
+def content(path: Path | str, longest: int | None = None, rows: int = 1) -> bytes:
+    """The whole file, unpacked; Unreadable, worth `rows` rows, for more than `longest` bytes."""
+    found, size = [], 0
+    for chunk in chunks(path):
+        found.append(chunk)
+        size += len(chunk)
+        if longest is not None and size > longest:
+            raise too_long(remote.shown(str(path)), longest, b"".join(found[:4]), rows)
+    return b"".join(found)
 
 
 @contextlib.contextmanager
@@ -59,53 +104,92 @@ def zstd_writer(path: Path) -> Iterator[TextIO]:
         yield writer
 
 
-def _line(number: int, content: bytes) -> Iterator[tuple[int, bytes]]:
+def too_long(place: str, longest: int, excerpt: bytes = b"", rows: int = 1) -> Unreadable:
+    """The error for a row or file of more bytes than allowed."""
+    mend = "leave it out, or raise read.max_bytes"
+    return Unreadable(place, f"longer than {longest:,} bytes", mend, excerpt=excerpt, rows=rows)
+
+
+def not_utf8(place: str, error: UnicodeDecodeError) -> Unreadable:
+    """The error for bytes that are no text."""
+    excerpt = error.object[max(0, error.start - 40) : error.start + 40]
+    return Unreadable(
+        place, "not UTF-8", "convert it, or leave it out", detail=f"at byte {error.start}", excerpt=excerpt
+    )
+
+
+def _line(
+    path: Path | str, number: int, parts: list[bytes], size: int, longest: int | None, bad: Report | None
+) -> Iterator[tuple[int, bytes]]:
+    if longest is not None and size > longest:
+        report(too_long(f"{remote.shown(str(path))}:{number}", longest, b"".join(parts[:4])), bad)
+        return
+    content = b"".join(parts)
     if number == 1:
         content = content.removeprefix(b"\xef\xbb\xbf")
     if content and not content.isspace():
         yield number, content.removesuffix(b"\r")
 
 
-def _plain(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def _plain(place: str, file: BinaryIO) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK):
         yield chunk
 
 
-def _gzip(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    import gzip
+def _gzip(place: str, file: BinaryIO) -> Iterator[bytes]:
+    member, began = None, False
+    while packed := file.read(_CHUNK):
+        while packed:
+            if member is None:
+                packed = packed.lstrip(b"\0") if began else packed  # some writers pad with zeros
+                if not packed:
+                    break
+                member, began = zlib.decompressobj(wbits=31), True
+            yield _inflated(place, member, packed)
+            packed = member.unused_data if member.eof else member.unconsumed_tail
+            member = None if member.eof else member
+    while member is not None and (rest := _inflated(place, member, b"")):
+        yield rest
+    if not began or (member is not None and not member.eof):
+        raise _truncated(place)
 
+
+def _inflated(place: str, member: Any, packed: bytes) -> bytes:
     try:
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            while chunk := unpacked.read(_CHUNK):
-                yield chunk
-        if file.tell() == 0:
-            raise EOFError
-    except EOFError:
-        raise _truncated(path) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise _damaged(path, "gzip", error) from None
+        content: bytes = member.decompress(packed, _UNPACKED)
+    except zlib.error as error:
+        raise _damaged(place, "gzip", error) from None
+    return content
 
 
-def _zstd(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def _zstd(place: str, file: BinaryIO) -> Iterator[bytes]:
     import zstandard
 
-    frame = None
-    while chunk := file.read(_CHUNK):
-        while chunk:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            try:
-                yield frame.decompress(chunk)
-            except zstandard.ZstdError as error:
-                raise _damaged(path, "zstd", error) from None
-            chunk = frame.unused_data if frame.eof else b""
-            frame = None if frame.eof else frame
-    if frame is not None or file.tell() == 0:
-        raise _truncated(path)
+    frame, began = None, False
+    try:
+        for piece, last in pieces(file):
+            frame, began = frame or zstandard.ZstdDecompressor().decompressobj(), True
+            yield frame.decompress(piece)
+            frame = None if last else frame
+    except EOFError:
+        raise _truncated(place) from None
+    except (zstandard.ZstdError, ValueError) as error:
+        raise _damaged(place, "zstd", error) from None
+    if not began:
+        raise _truncated(place)
 
 
-def _truncated(path: Path) -> InputError:
-    return InputError(f"{path}: ends in the middle of its compressed data (truncated); copy or download it again")
+def _left(file: BinaryIO) -> float:
+    try:
+        read = file.tell()
+        return (file.seek(0, io.SEEK_END) - read) / max(1, read)
+    except InputError:  # from a server that sends whole files only
+        return 0.0
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> InputError:
-    return InputError(f"{path}: not valid {kind} data ({error}); copy or download it again")
+def _truncated(place: str) -> Unreadable:
+    return Unreadable(place, "ends in the middle of its compressed data (truncated)", _MEND)
+
+
+def _damaged(place: str, kind: str, error: Exception) -> Unreadable:
+    return Unreadable(place, f"not valid {kind} data", _MEND, detail=str(error))

@@ -44,7 +44,8 @@ class BatchSource:
     """
 
     def __init__(self, recipe: Recipe, sources: Mapping[str, Shards], eos: int) -> None:
-        self.order = DataOrder(recipe, {name: shards.tokens for name, shards in sources.items()})
+        self.order = data_order(recipe, sources)
+        self._eos = eos
         self._shards = {recipe.sources.index(name): shards for name, shards in sources.items()}
         self._document_mask: bool = recipe.section("train").document_mask
         for name, shards in sources.items():
@@ -57,6 +58,9 @@ class BatchSource:
         tokens, targets = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
         columns: list[NDArray[np.integer]] = []
         for row, (source, offset) in enumerate(zip(windows.sources.tolist(), windows.offsets.tolist(), strict=True)):
+            if windows.packed:
+                columns.append(self._packed(source, offset, tokens[row], targets[row]))
+                continue
             window, ends = self._shards[source].window(offset, windows.sequence)
             tokens[row], targets[row] = window[:-1], window[1:]
             columns.append(ends)
@@ -68,6 +72,24 @@ class BatchSource:
             torch.from_numpy(windows.sources),
             step,
         )
+
+    def _packed(
+        self, source: int, window: int, tokens: Integers, targets: Integers
+    ) -> NDArray[np.integer] | NDArray[np.uint64]:
+        """Fill a row with the documents of a packed window, then with padding that nothing is learned from; returns in
+        which columns, from 1, a document or the padding before the row's end has just ended."""
+        shards, sequence = self._shards[source], len(tokens)
+        starts, lengths = self.order.table(source, sequence).pieces(window)
+        if lengths[0] == sequence:  # perhaps a part of a document, which goes on in another window
+            part, ends = shards.window(int(starts[0]), sequence)
+            tokens[:], targets[:] = part[:-1], part[1:]
+            return ends
+        columns = np.cumsum(lengths)
+        for start, length, column in zip(starts.tolist(), lengths.tolist(), columns.tolist(), strict=True):
+            shards.read_into(start, tokens[column - length : column])
+        used = int(columns[-1])
+        tokens[used:], targets[: used - 1], targets[used - 1 :] = self._eos, tokens[1:used], IGNORED
+        return columns
 
     def prefetch(
         self, first_step: int, last_step: int, depth: int = 2, rank: int = 0, ranks: int = 1
@@ -107,6 +129,15 @@ class BatchSource:
         finally:
             closed.set()
             thread.join()
+
+
+def data_order(recipe: Recipe, sources: Mapping[str, Shards]) -> DataOrder:
+    """The data order of a recipe over its opened sources."""
+    return DataOrder(
+        recipe,
+        {name: shards.tokens for name, shards in sources.items()},
+        lambda name, sequence: sources[name].packed(recipe.dataset.span, sequence),
+    )
 
 
 def _mask(columns: Sequence[NDArray[np.integer]], targets: Integers) -> NDArray[np.int32]:

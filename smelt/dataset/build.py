@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smelt.corpus.build import documents
 from smelt.corpus.document import Document
@@ -14,6 +15,7 @@ from smelt.dataset.writer import token_bytes, write_shards
 from smelt.files import whole_directory
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.corpus import Corpus
+from smelt.tokenizer.encode import Encoded, Encoder
 from smelt.tokenizer.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -48,9 +50,11 @@ def build_shards(
         "inputs": shards_inputs(recipe, corpus.name, tokenizer.hash),
         "sources": {},
     }
+    encode = Encoder(tokenizer)
     with whole_directory(out, manifest) as folder:
         for source in section.sources:
-            writer = _Writer(corpus, source, tokenizer, progress)
+            encode.restart()
+            writer = _Writer(corpus, source, tokenizer, encode, progress)
             manifest["sources"][source] = {split: writer.write(folder / source / split, split) for split in SPLITS}
     sources: dict[str, dict[str, dict[str, int]]] = manifest["sources"]
     return sources
@@ -59,8 +63,11 @@ def build_shards(
 class _Writer:
     """Tokenises and writes the splits of one source, counting as it goes."""
 
-    def __init__(self, corpus: Path, source: str, tokenizer: Tokenizer, progress: Progress | None) -> None:
-        self._corpus, self._source, self._tokenizer, self._progress = corpus, source, tokenizer, progress
+    def __init__(
+        self, corpus: Path, source: str, tokenizer: Tokenizer, encode: Encoder, progress: Progress | None
+    ) -> None:
+        self._corpus, self._source, self._progress = corpus, source, progress
+        self._tokenizer, self._encode = tokenizer, encode
         self._documents = 0
         self._bytes = 0
 
@@ -73,13 +80,14 @@ class _Writer:
         counts = write_shards(folder, ids, eos=tokenizer.eos, length=len(tokenizer), tokenizer=tokenizer.hash)
         return {**counts, "bytes": self._bytes}
 
-    def _train(self) -> Iterator[list[int]]:
-        for number, (_, ids) in enumerate(self._chunks("train")):
+    def _train(self) -> Iterator[NDArray[np.uint32]]:
+        for number, (_, encoded) in enumerate(self._chunks("train")):
+            ids = list(encoded)
             size = np.full(len(ids), len(ids))
             key = np.full(len(ids), key_of("documents", self._source, number), dtype=np.uint64)
             yield from (ids[place] for place in permute(np.arange(len(ids)), size, key))
 
-    def _validation(self, rows: Path) -> Iterator[list[int]]:
+    def _validation(self, rows: Path) -> Iterator[NDArray[np.uint32]]:
         with rows.open("w", encoding="utf-8") as file:
             for chunk, encoded in self._chunks("validation"):
                 for document, ids in zip(chunk, encoded, strict=True):
@@ -87,11 +95,11 @@ class _Writer:
                     print(json.dumps(row, ensure_ascii=False), file=file)
                     yield ids
 
-    def _chunks(self, split: str) -> Iterator[tuple[list[Document], list[list[int]]]]:
+    def _chunks(self, split: str) -> Iterator[tuple[list[Document], Encoded]]:
         for chunk in _chunked(documents(self._corpus, self._source, split)):
             self._bytes += sum(len(document.text.encode()) for document in chunk)
             self._documents += len(chunk)
-            yield chunk, self._tokenizer.encode_batch([document.text for document in chunk])
+            yield chunk, self._encode([document.text for document in chunk])
             if self._progress:
                 self._progress(self._source, self._documents)
 

@@ -36,29 +36,14 @@ class Layout:
         """Spans a group; the last group of whole spans may have fewer."""
         return min(GROUP_SPANS, max(1, self.spans // GROUP_SHARE))
 
+    @property
+    def groups(self) -> int:
+        """Groups of whole spans; the tail is the one behind them."""
+        return -(-self.spans // self.group)
+
     def windows(self, sequence: int) -> int:
         """Windows an epoch; fewer than `sequence` tokens, at the tail's end, are left out."""
         return self.spans * (self.span // sequence) + self.tail // sequence
-
-    def passed(self, position: int, sequence: int) -> int:
-        """Tokens that lie behind a position, read or skipped, over all epochs."""
-        epochs, window = divmod(position, self.windows(sequence))
-        return epochs * self.tokens + window * sequence
-
-    def align(self, position: int, old: int, new: int) -> int:
-        """The first position in windows of `new` tokens whose group had not begun at `position` in windows of `old`."""
-        epoch, window = divmod(position, self.windows(old))
-        full = self.spans * (self.span // old)
-        wide = self.group * (self.span // old)
-        groups = -(-self.spans // self.group)
-        if window > full:
-            epoch, group = epoch + 1, 0
-        elif window == full:
-            group = groups
-        else:
-            group = -(-window // wide)
-        before = min(group * self.group, self.spans) * (self.span // new)
-        return epoch * self.windows(new) + before
 
 
 class Epochs:

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Mixture:
     def __init__(self, weights: Sequence[float]) -> None:
         self.counts = window_counts(weights)
         self.period = int(self.counts.sum())
-        self._source, self._rank = _balanced(self.counts.tolist())
+        self._source, self._rank = _balanced(tuple(self.counts.tolist()))
 
     def locate(self, window: Integers) -> tuple[Integers, Integers]:
         """For windows counted from the stage's first: the source's index, and how many it had before, both [n]."""
@@ -34,6 +35,12 @@ class Mixture:
         """How many of the stage's first `windows` come from each source, int64 [sources]."""
         periods, rest = divmod(windows, self.period)
         return periods * self.counts + np.bincount(self._source[:rest], minlength=len(self.counts))
+
+    def window_of(self, source: int, nth: Integers) -> Integers:
+        """The window of the stage that is a source's `nth`, both from 0, [n]: the inverse of `locate`."""
+        periods, rank = np.divmod(nth, self.counts[source])
+        slots: Integers = np.flatnonzero(self._source == source)
+        return periods * self.period + slots[rank]
 
 
 def window_counts(weights: Sequence[float]) -> Integers:
@@ -60,7 +67,8 @@ def window_counts(weights: Sequence[float]) -> Integers:
     return counts
 
 
-def _balanced(counts: list[int]) -> tuple[Integers, Integers]:
+@lru_cache(maxsize=32)
+def _balanced(counts: tuple[int, ...]) -> tuple[Integers, Integers]:
     """The source of each slot of a period, and how many slots that source had before it.
 
     Window j of a source may come no earlier and no later than keeps the source within one window of its share; the

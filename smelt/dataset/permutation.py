@@ -29,6 +29,18 @@ def permute(index: Integers, size: Integers, key: Keys) -> Integers:
     return image.astype(np.int64)
 
 
+def invert(image: Integers, size: Integers, key: Keys) -> Integers:
+    """The index that `permute` sends to each `image`; arguments as there."""
+    rows = np.ceil(np.sqrt(size)).astype(np.uint64)
+    columns = (size.astype(np.uint64) + rows - np.uint64(1)) // rows
+    index = _feistel_back(image.astype(np.uint64), rows, columns, key)
+    outside = np.flatnonzero(index >= size.astype(np.uint64))
+    while outside.size:
+        index[outside] = _feistel_back(index[outside], rows[outside], columns[outside], key[outside])
+        outside = outside[index[outside] >= size[outside].astype(np.uint64)]
+    return index.astype(np.int64)
+
+
 def derive(key: Keys, number: Integers) -> Keys:
     """A key for each pair (key, number): numbers of one key give keys that have nothing to do with each other."""
     return _mix(key + (number.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN))
@@ -48,6 +60,17 @@ def _feistel(value: Keys, rows: Keys, columns: Keys, key: Keys) -> Keys:
             left = (left + _mix(salt + right * _ODD) % rows) % rows
         else:
             right = (right + _mix(salt + left * _ODD) % columns) % columns
+    return left * columns + right
+
+
+def _feistel_back(value: Keys, rows: Keys, columns: Keys, key: Keys) -> Keys:
+    left, right = value // columns, value % columns
+    for number in reversed(range(_ROUNDS)):
+        salt = key + np.uint64(number * _GOLDEN % 2**64)
+        if number % 2:
+            left = (left + rows - _mix(salt + right * _ODD) % rows) % rows
+        else:
+            right = (right + columns - _mix(salt + left * _ODD) % columns) % columns
     return left * columns + right
 
 

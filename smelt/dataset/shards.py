@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.dataset.format import Shard, open_folder
+from smelt.dataset.packing import Table, open_table, pack, packed_sources, table_inputs, write_table
 from smelt.dataset.permutation import Integers
 from smelt.errors import InputError
 from smelt.files import check_directory, fingerprint
@@ -25,8 +26,11 @@ class Shards:
     """All shards of a folder, in the order of their names, as one stream of `tokens` tokens in `documents` documents.
 
     Opening checks every file's size against its index and metadata. `hashes` are known SHA-256 sums by file name, for
-    `identity`. Raises InputError for a folder that is missing, empty or damaged.
+    `identity`; in the folder `packing`, where one is set, packed windows are kept. Raises InputError for a folder that
+    is missing, empty or damaged.
     """
+
+    packing: Path | None = None
 
     def __init__(self, folder: Path, hashes: Mapping[str, str] | None = None) -> None:
         self.folder = folder
@@ -39,6 +43,7 @@ class Shards:
         self.documents = sum(shard.documents for shard in self.files)
         self.token_bytes = self.files[0].token_bytes
         self._map = lru_cache(_OPEN_FILES)(self._map_shard)
+        self._tables: dict[tuple[int, int], Table] = {}
 
     @cached_property
     def identity(self) -> str:
@@ -131,6 +136,27 @@ class Shards:
             ends = self._map(number)[1].astype(np.int64)
             yield ends - np.concatenate([[0], ends[:-1]])
 
+    def packed(self, span: int, sequence: int) -> Table:
+        """The documents packed into windows of `sequence` tokens, from disk where they have been packed before."""
+        key = span, sequence
+        if key not in self._tables:
+            path = self.table_path(span, sequence)
+            if path is None:
+                self._tables[key] = pack(self.lengths(), self.tokens, span, sequence)
+            else:
+                if not path.exists():
+                    self.write_packed(span, sequence, path)
+                self._tables[key] = open_table(path)
+        return self._tables[key]
+
+    def table_path(self, span: int, sequence: int) -> Path | None:
+        """Where the packed windows are kept; None where only in memory."""
+        return self.packing and self.packing / fingerprint(table_inputs(self.identity, span, sequence))
+
+    def write_packed(self, span: int, sequence: int, out: Path) -> None:
+        """Pack, into a folder of its own."""
+        write_table(self.lengths(), self.tokens, span, sequence, out)
+
     def _ends_in_shard(self, number: int, rows: Integers, offsets: Integers, count: int) -> tuple[Integers, Integers]:
         shard, ends = self.files[number], self._map(number)[1]
         local = np.maximum(offsets - shard.start, 0).astype(np.uint64)
@@ -171,6 +197,20 @@ def open_sources(recipe: Recipe, shards: Path | None, tokenizer: Tokenizer) -> d
         found[name] = Shards(Path(folder))
         _check_tokenizer(f"dataset.shards.{name}", found[name], tokenizer)
     return found
+
+
+def make_tables(recipe: Recipe, sources: Mapping[str, Shards]) -> dict[str, str]:
+    """Pack whatever the recipe's plan draws packed and is not packed yet.
+
+    Returns what identifies each stream of tokens: `NAME` -> the source's identity, and `NAME packed to SEQUENCE` -> the
+    fingerprint of its table.
+    """
+    streams = {name: shards.identity for name, shards in sources.items()}
+    for name, sequence in packed_sources(recipe):
+        span = recipe.dataset.span
+        sources[name].packed(span, sequence)
+        streams[f"{name} packed to {sequence}"] = fingerprint(table_inputs(sources[name].identity, span, sequence))
+    return streams
 
 
 def open_split(shards: Path, split: str, tokenizer: Tokenizer) -> dict[str, Shards]:

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smelt.files import write_text
 
@@ -22,7 +23,7 @@ def token_bytes(length: int) -> int:
 
 def write_shards(
     folder: Path,
-    documents: Iterable[Sequence[int]],
+    documents: Iterable[Sequence[int] | NDArray[np.uint32]],
     *,
     eos: int,
     length: int,
@@ -46,12 +47,16 @@ def write_shards(
     return counts
 
 
-def _write_shard(path: Path, documents: Iterator[Sequence[int]], eos: int, width: int, limit: int) -> tuple[int, int]:
+def _write_shard(
+    path: Path, documents: Iterator[Sequence[int] | NDArray[np.uint32]], eos: int, width: int, limit: int
+) -> tuple[int, int]:
     """One shard of at least `limit` tokens, or all that is left; returns its (documents, tokens)."""
     count = end = 0
     with path.open("wb") as tokens, path.with_name(path.name + ".index").open("wb") as index:
         for document in documents:
-            tokens.write(np.array([*document, eos], dtype=f"<u{width}").tobytes())
+            ids = np.empty(len(document) + 1, dtype=f"<u{width}")
+            ids[:-1], ids[-1] = document, eos
+            tokens.write(ids.tobytes())
             count, end = count + 1, end + len(document) + 1
             index.write(end.to_bytes(8, "little"))
             if end >= limit:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from smelt.dataset.shards import Shards, open_sources, open_split
+from smelt.dataset.shards import Shards, open_split
 from smelt.lifecycle.artifacts import Artifacts, prepare
 from smelt.marathon.evaluate import Measure
 from smelt.model.load import load_model
@@ -26,7 +26,7 @@ def main(project: Path, run: Path, checkpoint: Path) -> None:
     """Write what is measured of `checkpoint` to the run's `evals/`."""
     recipe = load_recipe(run / "recipe.yaml")
     ready = prepare(recipe, project)
-    measure = Measure(recipe, open_sources(recipe, ready.shards, ready.tokenizer), validation_shards(ready))
+    measure = Measure(recipe, ready.sources(recipe), validation_shards(ready))
     measure(run, step_of(checkpoint), load_model(checkpoint), ready.tokenizer)
 
 

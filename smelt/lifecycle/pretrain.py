@@ -2,21 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from smelt.dataset.shards import open_sources
-from smelt.dataset.trace import trace
-from smelt.errors import InputError, Stopped
+from smelt.errors import Stopped
 from smelt.files import fingerprint
 from smelt.lifecycle.artifacts import Artifacts, prepare
 from smelt.lifecycle.evaluation import command, validation_shards
 from smelt.lifecycle.steps import Steps
+from smelt.marathon.adapt import Adaptation
 from smelt.marathon.evaluate import CheckpointEvaluation, LiveEvaluation, Measure
-from smelt.marathon.run import data_fingerprint, train_run
+from smelt.marathon.run import Outcome, data_fingerprint, train_run
 from smelt.model.warm import resolved
 from smelt.parallel.world import World, start
 from smelt.recipe.layout import check_layout
-from smelt.recipe.load import load_recipe
 from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.train.checkpoints import checkpoint_path
@@ -60,24 +57,29 @@ def _pretrain(
 ) -> None:
     run, ranks = project / "runs" / recipe.name, Together(world)
     ready = _prepared(recipe, project, steps, ranks)
-    sources = open_sources(recipe, ready.shards, ready.tokenizer)
+    sources = ready.sources(recipe)
 
     measure = Measure(recipe, sources, validation_shards(ready))
     evaluation: Hook = LiveEvaluation(measure)
     if world.ranks > 1:
         evaluation = CheckpointEvaluation(measure, lambda checkpoint: command(project, run, checkpoint))
 
+    adapt = recipe.section("train").adapt
+    adaptation = None if adapt is None else Adaptation(adapt, say)
+    followers = [evaluation, *([] if adaptation is None else [adaptation]), *hooks]
+
+    def train(changed: Recipe, resume: bool) -> Outcome:
+        return train_run(changed, run, ready.tokenizer, sources, resume=resume, hooks=followers, say=say, world=world)
+
+    def amended(outcome: Outcome) -> Recipe | None:
+        if adaptation is None or outcome.done or outcome.asked:
+            return None
+        return ranks.first(lambda: adaptation.amended(recipe, run, outcome.step))
+
     def work() -> None:
-        outcome = train_run(
-            recipe,
-            run,
-            ready.tokenizer,
-            sources,
-            resume=resume,
-            hooks=[evaluation, *hooks],
-            say=say,
-            world=world,
-        )
+        outcome = train(recipe, resume)
+        while (changed := amended(outcome)) is not None:
+            outcome = train(changed, resume=True)
         if not outcome.done:
             raise Stopped(f"{run}: stopped at step {outcome.step}, saved; {_go_on(resume)}")
 
@@ -107,18 +109,6 @@ def _key(recipe: Recipe, data: str) -> str:
     amendments = [each.model_dump(mode="json") for each in recipe.amendments]
     train = recipe.section("train").model_dump(mode="json")
     return fingerprint({**section, "train": train, "data": data, **({"amendments": amendments} if amendments else {})})
-
-
-def trace_step(run: Path, step: int, project: Path) -> list[dict[str, Any]]:
-    """The documents behind step `step` (from 1) of a run, as `smelt.dataset.trace.trace` gives them."""
-    if not (run / "recipe.yaml").is_file():
-        raise InputError(f"{run}: no such run; name a folder such as runs/demo")
-    recipe = load_recipe(run / "recipe.yaml")
-    last = Plan(recipe).total_steps
-    if not 1 <= step <= last:
-        raise InputError(f"--step {step}: this run has steps 1 to {last}")
-    ready = prepare(recipe, project)
-    return trace(recipe, open_sources(recipe, ready.shards, ready.tokenizer), ready.tokenizer, step - 1)
 
 
 def _go_on(resume: bool) -> str:

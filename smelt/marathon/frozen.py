@@ -1,18 +1,21 @@
 """The recipe as a run freezes it: every `auto` resolved, by this machine or as the run that goes on resolved it."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from smelt.errors import InputError
+from smelt.marathon.adapt import restored
 from smelt.model.warm import resolved
 from smelt.parallel.fp8 import check_fp8
 from smelt.parallel.world import World
 from smelt.recipe.account import training_flops
 from smelt.recipe.branch import resolve_from, with_past
 from smelt.recipe.load import load_recipe
+from smelt.recipe.mixtures.caps import with_caps
 from smelt.recipe.pipeline import splits_backward
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.trunk import Trunk
@@ -24,11 +27,12 @@ GAIN = 0.15  # share of the time of a step that it saves there
 SHARE = 0.3  # of the peak, what training reaches
 
 
-def freeze(recipe: Recipe, run: Path, vocab: int, world: World) -> Recipe:
-    """`recipe` with its model written out, and precision, layout and `compile` resolved; `infra.micro_batch` stays
-    `auto` until the model is there, unless the run at `run` has resolved it in the same layout."""
+def freeze(recipe: Recipe, run: Path, vocab: int, world: World, tokens: Mapping[str, int]) -> Recipe:
+    """`recipe` with its model written out, and caps (by the `tokens` of each source), precision, layout and `compile`
+    resolved; `infra.micro_batch` stays `auto` until the model is there, unless the run at `run` has resolved it in the
+    same layout."""
     before = load_recipe(run / "recipe.yaml") if (run / "recipe.yaml").is_file() else None
-    recipe = with_trunk(resolved(recipe), run, before)
+    recipe = restored(with_caps(with_trunk(resolved(recipe), run, before), tokens, before), before)
     train = recipe.section("train")
     if train.precision == "fp8":
         check_fp8(world.device)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smelt.dataset.batches import BatchSource
-from smelt.dataset.shards import Shards
+from smelt.dataset.shards import Shards, make_tables
 from smelt.errors import InputError
 from smelt.files import check_directory, fingerprint, write_json, write_text
 from smelt.marathon.assemble import make_engine, make_optimizer, restore
@@ -17,6 +17,8 @@ from smelt.parallel.replicas import check_replicas
 from smelt.parallel.world import World
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.load import load_recipe
+from smelt.recipe.mixtures.demand import epoch_warnings
+from smelt.recipe.mixtures.notices import notices
 from smelt.recipe.schema import Recipe
 from smelt.tokenizer.tokenizer import Tokenizer
 from smelt.train.checkpoints import Progress, checkpoint_path, checkpoints, read_progress, step_of
@@ -28,14 +30,17 @@ from smelt.train.resume import check_resume, resume_step
 from smelt.train.saving import Saver
 from smelt.train.together import Together
 
+Data = tuple[str, Mapping[str, str]]  # what a run reads: its fingerprint, and those of its streams by name
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of `train_run` ended."""
+    """How a call of `train_run` ended; `asked` where someone wished it to stop."""
 
     run: Path
     step: int
     done: bool
+    asked: bool = False
 
 
 def train_run(
@@ -57,7 +62,8 @@ def train_run(
     """
     world = world or World.single(resolve_device(recipe.infra))
     ranks = Together(world)
-    wanted = ranks.first(lambda: freeze(recipe, run, tokenizer.padded, world))
+    tokens = {name: shards.tokens for name, shards in sources.items()}
+    wanted = ranks.first(lambda: freeze(recipe, run, tokenizer.padded, world, tokens))
 
     def saved(path: Path) -> None:
         for hook in hooks:
@@ -67,11 +73,12 @@ def train_run(
     done = False
     try:
         data = data_fingerprint(tokenizer, sources)
-        newest = _newest(run, wanted, data, resume, saver, ranks)
-        trunk = None if newest else ranks.first(lambda: _trunk(wanted, run, data))
+        streams = ranks.first(lambda: make_tables(wanted, sources))
+        newest = _newest(run, wanted, (data, streams), resume, saver, ranks)
+        trunk = None if newest else ranks.first(lambda: _trunk(wanted, run, (data, streams)))
         training, changes = _assemble(wanted, run, tokenizer, sources, saver, world, newest or trunk)
         check_replicas(training.engine, fresh=not (newest or trunk or training.engine.config.load))
-        training.at.data = data
+        training.at.data, training.at.streams = data, streams
         training.at.life = ranks.first(lambda: _lives(run))
         if training.at.step >= training.plan.total_steps:
             done = True
@@ -81,6 +88,8 @@ def train_run(
             training.recipe = training.recipe.model_copy(update={"infra": infra})
         if world.is_first:
             _open(training, newest, changes, say)
+            for line in (*notices(training.recipe), *epoch_warnings(training.recipe, tokens)):
+                say(f"note: {line}")
         done = _trained(training, hooks, sources)
     finally:
         saver.close(done)
@@ -88,7 +97,7 @@ def train_run(
         hook.closed()
     if world.is_first:
         event(run, "done" if done else "stop", step=training.at.step)
-    return Outcome(run, training.at.step, done)
+    return Outcome(run, training.at.step, done, any(ranks.gather(training.stop.asked.is_set())))
 
 
 def data_fingerprint(tokenizer: Tokenizer, sources: Mapping[str, Shards]) -> str:
@@ -96,7 +105,7 @@ def data_fingerprint(tokenizer: Tokenizer, sources: Mapping[str, Shards]) -> str
     return fingerprint({"tokenizer": tokenizer.hash, "sources": {name: s.identity for name, s in sources.items()}})
 
 
-def _newest(run: Path, wanted: Recipe, data: str, resume: bool, saver: Saver, ranks: Together) -> Path | None:
+def _newest(run: Path, wanted: Recipe, data: Data, resume: bool, saver: Saver, ranks: Together) -> Path | None:
     """The checkpoint to go on from, after checking that going on is allowed; None to start at step 0."""
     there = ranks.first(lambda: (run / "recipe.yaml").is_file())
     if not resume and (there or saver.taken()):
@@ -110,7 +119,7 @@ def _newest(run: Path, wanted: Recipe, data: str, resume: bool, saver: Saver, ra
     return newest
 
 
-def _check(run: Path, wanted: Recipe, data: str, newest: Path | None) -> None:
+def _check(run: Path, wanted: Recipe, data: Data, newest: Path | None) -> None:
     """InputError when going on would change steps already taken."""
     at = read_progress(newest) if newest else Progress()
     known = [folder / "recipe.yaml" for folder in (run, newest) if folder and (folder / "recipe.yaml").is_file()]
@@ -118,14 +127,15 @@ def _check(run: Path, wanted: Recipe, data: str, newest: Path | None) -> None:
         return
     frozen = load_recipe(known[0])
     check_resume(frozen, wanted, at.step, run)
-    if newest is not None and at.data != data:
+    others = _others(at, data[1])
+    if newest is not None and (at.data != data[0] or others):
         raise InputError(
-            f"{run}: cannot resume: the token shards or the tokenizer differ from those of step {at.step}; restore "
-            "them, or give the run another name"
+            f"{run}: cannot resume: the token shards or the tokenizer differ from those of step {at.step}"
+            f"{f' ({others})' if others else ''}; restore them, or give the run another name"
         )
 
 
-def _trunk(recipe: Recipe, run: Path, data: str) -> Path | None:
+def _trunk(recipe: Recipe, run: Path, data: Data) -> Path | None:
     """The checkpoint that `train.from` names, after checking that it is whole and read the same data."""
     trunk = recipe.section("train").trunk
     if trunk is None:
@@ -136,10 +146,19 @@ def _trunk(recipe: Recipe, run: Path, data: str) -> Path | None:
         steps = ", ".join(str(step_of(each)) for each in checkpoints(folder))
         raise InputError(f"train.from.step: {folder} has no checkpoint of step {trunk.step}, only of {steps or 'none'}")
     check_directory(path)
-    same = load_recipe(path / "recipe.yaml").sources == recipe.sources
-    if same and read_progress(path).data != data:
-        raise InputError(f"train.from.run: {folder} read other token shards, or with another tokenizer; restore them")
+    at, same = read_progress(path), load_recipe(path / "recipe.yaml").sources == recipe.sources
+    others = _others(at, data[1])
+    if (same and at.data != data[0]) or others:
+        raise InputError(
+            f"train.from.run: {folder} read other token shards, or with another tokenizer"
+            f"{f' ({others})' if others else ''}; restore them"
+        )
     return path
+
+
+def _others(at: Progress, streams: Mapping[str, str]) -> str:
+    """The streams of tokens that are not what they were at a checkpoint, by name."""
+    return ", ".join(name for name, known in at.streams.items() if streams.get(name, known) != known)
 
 
 def _assemble(
@@ -170,7 +189,20 @@ def _assemble(
     if checkpoint is not None:
         behind = trunk is not None and training.plan.first == step_of(checkpoint)
         training.at = restore(training, checkpoint, optimizer=not (behind and trunk.optimizer == "reset"))
+        _check_consumed(training, checkpoint)
     return training, changes
+
+
+def _check_consumed(training: Training, checkpoint: Path) -> None:
+    """InputError where a checkpoint has on record that other tokens were read than the data order would have given."""
+    planned = training.batches.order.consumed(training.at.step)
+    for source, read in training.at.consumed.items():
+        tokens = planned.get(source, {}).get("tokens", 0)
+        if read["tokens"] != tokens:
+            raise InputError(
+                f"{checkpoint}: {read['tokens']:,} tokens of '{source}' had been read by then, where the recipe makes "
+                f"it {tokens:,}; restore its mixtures and amendments, or the version that wrote the checkpoint"
+            )
 
 
 def _open(training: Training, newest: Path | None, changes: list[str], say: Callable[[str], None]) -> None:

@@ -60,6 +60,7 @@ def _stretch(segment: Segment, stages: int, end: int) -> Stretch:
         skip=segment.skip,
         shared=segment.shared,
         set=dict(segment.set),
+        packing=segment.packing,
     )
 
 
@@ -70,6 +71,8 @@ def _shared(recipe: Recipe, sources: Collection[str]) -> dict[str, Any]:
     if corpus:
         corpus["sources"] = {name: source for name, source in corpus["sources"].items() if name in sources}
     dataset["shards"] = [name for name in dataset["shards"] if name in sources]
+    dataset["long"] = {name: each for name, each in dataset["long"].items() if name in sources}
+    del dataset["classes"]
     data["model"] = {name: value for name, value in model.items() if name not in _BEGINNING}
     data["order of sources"] = ", ".join(name for name in recipe.sources if name in sources)
     return data

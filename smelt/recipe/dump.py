@@ -11,12 +11,17 @@ from smelt.recipe.schema import Recipe
 
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe, every default written out; loading it again gives an equal recipe."""
+    return plain_yaml(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def plain_yaml(data: Any) -> str:
+    """Plain data as block YAML, its keys in their order."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 120
     text = io.StringIO()
-    yaml.dump(recipe.model_dump(mode="json", exclude_none=True), text)
+    yaml.dump(data, text)
     return text.getvalue()
 
 

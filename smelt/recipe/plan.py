@@ -9,6 +9,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from smelt.recipe.sections.schedule import Schedule
+from smelt.recipe.sections.stage import Packing
 from smelt.recipe.sections.train import Train
 from smelt.recipe.settings import Settings
 from smelt.recipe.walk import Piece, Planned, Walk
@@ -74,6 +75,7 @@ class Segment:
     lr_factor: float
     shared: bool
     set: Mapping[str, Any]
+    packing: Packing
 
     @property
     def windows(self) -> int:
@@ -141,19 +143,21 @@ def _segment(planned: Planned, before: list[Segment], settings: Settings) -> Seg
         lr_factor=_lr_factor(train, piece.batch_tokens),
         shared=not piece.own,
         set=_set(planned),
+        packing=piece.packing,
     )
 
 
 def _drawing(piece: Piece, before: Segment | None) -> tuple[int, int]:
     """(number of the drawing that a piece takes part in, windows it has handed out).
 
-    A stage draws afresh, and so does a change of mixture or sequence; the first stage behind a trunk goes on where it
-    has the name of the stage that it cuts short.
+    A stage draws afresh, and so does a change of mixture, sequence or packing; the first stage behind a trunk goes on
+    where it has the name of the stage that it cuts short.
     """
     if before is None:
         return 0, 0
     same_stage = piece.stage == before.stage or (before.stage < 0 <= piece.stage and piece.name == before.name)
-    if same_stage and (piece.sequence, piece.mixture) == (before.sequence, before.mixture):
+    cut = (piece.sequence, piece.packing, piece.mixture)
+    if same_stage and cut == (before.sequence, before.packing, before.mixture):
         return before.draw, before.window + (before.end - before.first) * before.windows
     return before.draw + 1, 0
 

@@ -1,5 +1,6 @@
 """The whole recipe, and the rules that span sections."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -38,6 +39,7 @@ class Recipe(Section):
         shared = set(self.dataset.shards) & set(self.corpus.sources if self.corpus else ())
         if shared:
             raise ValueError(f"dataset.shards: '{min(shared)}' is a source of 'corpus' too; rename one of them")
+        self._check_sources()
         if self.train is None and self.amendments:
             raise ValueError("amendments: they change how a model is trained; add the section 'train'")
         if self.train is None:
@@ -45,6 +47,39 @@ class Recipe(Section):
         for segment in Plan(self).segments:
             self._check(segment)
         return self
+
+    def _check_sources(self) -> None:
+        """Names of sources, wherever they stand beside mixtures, are known ones."""
+        plain = (*(self.corpus.sources if self.corpus else ()), *self.dataset.shards)
+        shared = set(plain) & set(self.dataset.long)
+        if shared:
+            raise ValueError(f"dataset.long: '{min(shared)}' is the name of another source; choose another")
+        named = [
+            *((f"dataset.long.{name}.of", each.of, plain) for name, each in self.dataset.long.items()),
+            *(
+                (f"dataset.classes.{name}", source, self.sources)
+                for name, sources in self.dataset.classes.items()
+                for source in sources
+            ),
+            *(("train.caps", source, self.sources) for source in (self.train.caps if self.train else ())),
+            *self._adapted(),
+        ]
+        for place, source, known in named:
+            if source not in known:
+                words = ", ".join(known) or "none; add a corpus section"
+                raise ValueError(f"{place}: unknown source '{source}' (known sources: {words})")
+
+    def _adapted(self) -> Iterator[tuple[str, str, Sequence[str]]]:
+        """Sources that `train.adapt` names, each with its key and what may stand there."""
+        section = self.train.adapt if self.train else None
+        for name, each in section.capabilities.items() if section else ():
+            place = f"train.adapt.capabilities.{name}"
+            unknown = next((task for task in each.tasks if task not in self.evals.tasks), None)
+            if unknown is not None:
+                raise ValueError(f"{place}.tasks: '{unknown}' is not measured along the way; add it to evals.tasks")
+            yield from ((f"{place}.sources", source, self.sources) for source in each.sources)
+            texts = tuple(self.corpus.sources) if self.corpus else ()
+            yield from ((f"{place}.validation", source, texts) for source in each.validation)
 
     def _check(self, segment: Segment) -> None:
         stage = segment.train.stages[max(0, segment.stage)]
@@ -72,7 +107,7 @@ class Recipe(Section):
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of all sources, in the order of the recipe."""
-        return (*(self.corpus.sources if self.corpus else ()), *self.dataset.shards)
+        return (*(self.corpus.sources if self.corpus else ()), *self.dataset.shards, *self.dataset.long)
 
     def section(self, name: str) -> Any:
         """A section that the command at hand needs; InputError when the recipe has none."""

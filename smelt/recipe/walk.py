@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from smelt.recipe.sections.stage import Stage
+from smelt.recipe.mixtures.weights import between, scaled
+from smelt.recipe.sections.mixture import Ramp
+from smelt.recipe.sections.stage import Packing, Stage
 from smelt.recipe.sections.train import Train
 from smelt.recipe.sections.trunk import Stretch, Trunk
 from smelt.recipe.settings import Setting, planned
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 class Piece:
     """Steps [first, end) of stage number `stage` (below 0: of a trunk), alike in what they train on.
 
-    `own` for a stage with its own schedule; `skip` batches are passed over before `first`.
+    Each rung of a ramp is a piece. `own` for a stage with its own schedule; `skip` batches are passed over before
+    `first`.
     """
 
     first: int
@@ -31,6 +34,7 @@ class Piece:
     mixture: Mapping[str, float]
     own: bool
     skip: int = 0
+    packing: Packing = "concatenate"
 
     @property
     def tokens(self) -> int:
@@ -91,10 +95,8 @@ class Walk:
         stages = self._past[-1].stage + 1 if self._past else 0
         for each in self._past:
             end, stage = first + each.steps, each.stage - stages
-            mixture, own = each.mixture, not each.shared
-            pieces.append(
-                Piece(first, end, stage, each.name, each.sequence, each.batch_tokens, mixture, own, each.skip)
-            )
+            own, cut = not each.shared, (each.sequence, each.batch_tokens, each.mixture)
+            pieces.append(Piece(first, end, stage, each.name, *cut, own, each.skip, each.packing))
             first = end
         return pieces
 
@@ -112,11 +114,26 @@ class Walk:
                 left = _left(stage, taken, trained, batch)
                 if left <= 0:
                     break
-                steps = int(min(left, -(-(until - tokens) // batch)))
+                mixture, alike = self._mixture(train, index, taken, trained, batch)
+                steps = int(min(left, -(-(until - tokens) // batch), alike))
                 own = stage.schedule is not None
-                yield Piece(step, step + steps, index, stage.name, sequence, batch, stage.mixture, own, skip)
+                packing = train.packing_of(index)
+                yield Piece(step, step + steps, index, stage.name, sequence, batch, mixture, own, skip, packing)
                 step, taken, skip = step + steps, taken + steps, 0
                 tokens, trained = tokens + steps * batch, trained + steps * batch
+
+    def _mixture(
+        self, train: Train, index: int, taken: int, trained: int, batch: int
+    ) -> tuple[Mapping[str, float], float]:
+        """(mixture of a stage once so many of its steps and tokens are done, how many more steps have it)."""
+        factors = {source: cap.factor for source, cap in train.caps.items() if cap.factor is not None}
+        stage = train.stages[index]
+        mixture = scaled(stage.mixture, factors)
+        part, alike = _rung(stage.ramp, taken, trained, batch) if stage.ramp else (1.0, inf)
+        if part == 1:
+            return mixture, inf
+        before = scaled(train.stages[index - 1].mixture, factors) if index else self._past[-1].mixture
+        return between(before, mixture, part), alike
 
     def _stage(self) -> int:
         """The stage at hand."""
@@ -200,6 +217,7 @@ def _past(train: Train) -> tuple[Stretch, ...]:
     return (
         Stretch(
             stage=0,
+            packing=train.packing_of(0),
             name="trunk",
             steps=trunk.step,
             sequence=train.sequence_of(0),
@@ -215,6 +233,16 @@ def _batch(train: Train, tokens: int) -> tuple[int, float]:
         if tokens < rung.until:
             return rung.batch_tokens, rung.until
     return train.batch_tokens, inf
+
+
+def _rung(ramp: Ramp, taken: int, trained: int, batch: int) -> tuple[float, float]:
+    """(how far the ramp has come, 0 to 1, how many more steps it stays there)."""
+    place = taken if ramp.steps else trained
+    if place >= ramp.length:
+        return 1.0, inf
+    rung = place * ramp.rungs // ramp.length
+    left = -(-(rung + 1) * ramp.length // ramp.rungs) - place
+    return (rung + 0.5) / ramp.rungs, left if ramp.steps else -(-left // batch)
 
 
 def _left(stage: Stage, taken: int, trained: int, batch: int) -> int:

@@ -1,5 +1,6 @@
 """What a run's rows amount to: scores against the baseline, before and after, stages, mixture, time and cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from smelt.recipe.account import parameters
+from smelt.recipe.mixtures.weights import scaled
 from smelt.recipe.sections.model import Model
 from smelt.report.run import Row, RunData, column
 
@@ -43,7 +45,8 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of training: normalised mixture as planned and as consumed (None where not recorded), and its tokens."""
+    """A stage of training: normalised mixture as planned, caps applied and any ramp done, and as consumed (None where
+    not recorded), and its tokens."""
 
     name: str
     planned: dict[str, float]
@@ -151,9 +154,10 @@ def before_after(run: RunData) -> list[TaskScores]:
 
 def stages(run: RunData) -> list[Stage]:
     """Stages that the recipe plans, then any that only the metrics know."""
+    train = run.recipe.get("train") or {}
+    factors = {source: cap.get("factor", 1.0) for source, cap in (train.get("caps") or {}).items()}
     planned = {
-        str(stage.get("name")): stage.get("mixture") or {}
-        for stage in (run.recipe.get("train") or {}).get("stages") or []
+        str(stage.get("name")): scaled(stage.get("mixture") or {}, factors) for stage in train.get("stages") or []
     }
     ends: dict[str, tuple[int, int]] = {}
     for row in run.metrics:
@@ -205,7 +209,7 @@ def costs(run: RunData) -> list[Cost]:
     ]
 
 
-def _shares(weights: dict[str, Any]) -> dict[str, float]:
+def _shares(weights: Mapping[str, Any]) -> dict[str, float]:
     total = sum(weights.values())
     return {source: weight / total for source, weight in weights.items()} if total else {}
 

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from smelt.errors import InputError
+from smelt.files import disk_errors
 from smelt.report import units
 
 WIDE, NARROW = 10.0, 4.0
@@ -170,6 +173,15 @@ def svg(figure: Figure, label: str) -> str:
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=nothing)
     return _inline(file.getvalue(), label)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a .png, .svg or .pdf file; InputError for any other name."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path}: a picture's name ends with .png, .svg or .pdf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with drawing(), disk_errors(path):
+        figure.savefig(path, dpi=160, facecolor="white")
 
 
 def _means(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -89,6 +89,11 @@ class Tokenizer:
         """`len` rounded up to a multiple of 128: the vocabulary of a model that uses this tokenizer."""
         return padded(self._length)
 
+    @property
+    def json(self) -> str:
+        """The content of its `tokenizer.json`."""
+        return self._json
+
     @cached_property
     def hash(self) -> str:
         """SHA-256, in hex, of the tokenizer's JSON with sorted keys."""

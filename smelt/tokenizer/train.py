@@ -1,25 +1,28 @@
-"""A tokenizer for a recipe: byte-level BPE trained on an even sample of the corpus, or a copy of one that exists."""
+"""A tokenizer for a recipe: byte-level BPE or Unigram trained on a sample of its corpus, or a copy of a given one."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
-from smelt.corpus.build import documents
 from smelt.errors import InputError
-from smelt.files import read_json, sha256, whole_directory
+from smelt.files import sha256, whole_directory
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.tokenizer import Tokenizer as Section
+from smelt.tokenizer.sample import mixture_weights, sample
 from smelt.tokenizer.tokenizer import SPECIAL, Tokenizer, load_tokenizer
 
 FORMAT = 1
-# Qwen's pattern: English contractions, words, single digits, runs of signs, line ends, spaces.
+# Qwen's pattern: English contractions, words, digits, runs of signs, line ends, spaces; with groups of digits, GPT-4's.
 _PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_DIGITS = {"single": r"\p{N}", "groups-of-3": r"\p{N}{1,3}"}
+_UNSEEN = 257 * 1e-4  # the trainer lifts each of them by 1e-4 over the one before
 _CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "eos_token": "<|endoftext|>",
@@ -29,35 +32,58 @@ _CONFIG = {
 }
 
 
-def train_tokenizer(vocab: int, texts: Iterable[str]) -> Tokenizer:
-    """Byte-level BPE of at most `vocab` ids (the special ones first), the same for the same texts in the same order.
+def train_tokenizer(
+    vocab: int,
+    texts: Iterable[str],
+    kind: Literal["bpe", "unigram"] = "bpe",
+    digits: Literal["single", "groups-of-3"] = "single",
+) -> Tokenizer:
+    """A byte-level tokenizer of at most `vocab` ids (the special ones first), the same for the same texts in order.
 
-    No normaliser: every text decodes to itself. Digits are single tokens. Fewer ids come out when the texts run out
-    of pairs to merge.
+    No normaliser: every text decodes to itself. `kind` is "bpe" (Sennrich et al. 2016, over bytes) or "unigram" (Kudo
+    2018); `digits` are tokens of their own, or in groups of up to three from the left. Fewer ids come out when the
+    texts run out of pieces.
     """
-    backend = Backend(models.BPE())
+    backend = Backend(models.BPE() if kind == "bpe" else models.Unigram())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PATTERN), behavior="isolated"),
+            pre_tokenizers.Split(Regex(_PATTERN % _DIGITS[digits]), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
+    trainer = trainers.BpeTrainer if kind == "bpe" else trainers.UnigramTrainer
+    special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend.train_from_iterator(
+        texts, trainer(vocab_size=vocab, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
     )
-    backend.train_from_iterator(texts, trainer)
-    return Tokenizer(backend, dict(_CONFIG))
+    return Tokenizer(backend if kind == "bpe" else _settled(backend), dict(_CONFIG))
+
+
+def _settled(unigram: Backend) -> Backend:
+    """The same pieces as of any other training on the same texts, in one order.
+
+    The trainer adds up in no fixed order, so scores differ in their last digits, and it ranks the bytes that it never
+    saw as they come; those get the lowest score.
+    """
+    whole = json.loads(unigram.to_str())
+    special, pieces = whole["model"]["vocab"][: len(SPECIAL)], dict(whole["model"]["vocab"][len(SPECIAL) :])
+    lowest = min(pieces.values())
+    for piece, score in pieces.items():
+        unseen = len(piece) == 1 and score < lowest + _UNSEEN
+        pieces[piece] = round(lowest if unseen else score, 9)
+    whole["model"]["vocab"] = [*special, *sorted(pieces.items(), key=lambda entry: (-entry[1], entry[0]))]
+    return Backend.from_str(json.dumps(whole))
 
 
 def tokenizer_inputs(recipe: Recipe, corpus_key: str) -> dict[str, Any]:
     """Everything the tokenizer depends on, JSON-serialisable: the corpus when it is trained, its files when loaded."""
     section: Section = recipe.section("tokenizer")
-    if section.load is None:
-        return {"format": FORMAT, "tokenizer": section.model_dump(), "corpus": corpus_key}
+    if section.train is not None:
+        mixture = {"mixture": mixture_weights(recipe)} if section.train.draw == "mixture" else {}
+        return {"format": FORMAT, "tokenizer": section.model_dump(), "corpus": corpus_key, **mixture}
+    assert section.load is not None
     place = Path(section.load).expanduser()
     files = sorted(place.glob("*.js*") if place.is_dir() else [place] if place.is_file() else [])
     return {"format": FORMAT, "load": section.load, "files": {file.name: sha256(file) for file in files}}
@@ -72,37 +98,10 @@ def build_tokenizer(recipe: Recipe, corpus: Path | None, out: Path) -> Tokenizer
         raise InputError("tokenizer.train: needs a corpus to learn from; add a section 'corpus', or use 'load'")
     else:
         assert section.train is not None
-        tokenizer = train_tokenizer(section.train.vocab, sample(corpus, section.train.sample_bytes))
+        train = section.train
+        weights = mixture_weights(recipe) if train.draw == "mixture" else None
+        texts = sample(corpus, train.sample_bytes, weights)
+        tokenizer = train_tokenizer(train.vocab, texts, train.kind, train.digits)
     with whole_directory(out, {"kind": "tokenizer", "hash": tokenizer.hash, "length": len(tokenizer)}) as folder:
         tokenizer.save(folder)
     return tokenizer
-
-
-def sample(corpus: Path, total: int) -> Iterator[str]:
-    """Training documents of about `total` bytes in all, as evenly from every source as their sizes allow.
-
-    A source's documents are taken at even distances, so they come from all over it; the last one may be cut.
-    """
-    sizes = {source: splits["train"]["bytes"] for source, splits in read_json(corpus / "report.json").items()}
-    for source, share in even_shares(sizes, total).items():
-        seen = taken = 0
-        for document in documents(corpus, source, "train"):
-            size = len(document.text.encode())
-            if taken * sizes[source] <= seen * share:
-                yield document.text[: share - taken]
-                taken += size
-            seen += size
-
-
-def even_shares(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Bytes to take from each source: equal shares of `total`, what a small source lacks spread over the others.
-
-    >>> even_shares({"small": 10, "large": 1000, "huge": 5000}, 310)
-    {'small': 10, 'large': 150, 'huge': 150}
-    """
-    shares: dict[str, int] = {}
-    left = total
-    for done, source in enumerate(sorted(sizes, key=lambda name: sizes[name])):
-        shares[source] = min(sizes[source], left // (len(sizes) - done))
-        left -= shares[source]
-    return {source: shares[source] for source in sizes}

@@ -27,13 +27,14 @@ MODEL, OPTIMIZER = "model", "optimizer"  # stems of the files
 @dataclass
 class Progress:
     """Where a run stands: finished steps, tokens consumed, in all and by source (as `DataOrder.consumed` has it),
-    restarts so far, and the data it reads."""
+    restarts so far, and the data it reads: one fingerprint of all, and that of each stream of tokens by name."""
 
     step: int = 0
     tokens: int = 0
     life: int = 0
     data: str = ""
     consumed: dict[str, dict[str, float]] = field(default_factory=dict)
+    streams: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

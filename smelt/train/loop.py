@@ -160,8 +160,10 @@ class _Loop:
             self.training.engine.reconfigure(segment.model)
         if before is None or before.stage != segment.stage:
             self._event("stage", stage=segment.name)
-        elif before.skip != segment.skip or before.train != segment.train or before.mixture != segment.mixture:
+        elif before.skip != segment.skip or before.train != segment.train:
             self._event("amendment", stage=segment.name, skip=segment.skip)
+        elif before.mixture != segment.mixture:
+            self._event("ramp", stage=segment.name, mixture=dict(segment.mixture))
 
     def _step(self, batch: Batch) -> StepResult:
         training, segment = self.training, self.segment
@@ -225,7 +227,7 @@ class _Loop:
         """Save a checkpoint, unless the weights are spoilt."""
         self._check()
         training = self.training
-        consumed = training.batches.order.consumed(training.at.step)
+        training.at.consumed = consumed = training.batches.order.consumed(training.at.step)
         self.timings.add("checkpoint", training.saver.save(training.snapshot(), consumed=consumed))
 
     def _check(self) -> None:

@@ -11,15 +11,18 @@ from smelt.recipe.dump import Change, diff
 from smelt.recipe.plan import Plan, Segment
 from smelt.recipe.schema import Recipe
 
-_FREE = ("infra.", "evals.", "posttrain", "train.checkpoints.", "train.log_every_steps")
+_FREE = ("infra.", "evals.", "posttrain", "dataset.classes", "train.checkpoints.", "train.log_every_steps")
 _PLANNED = ("train.", "amendments.")
 _NOT_PART_OF_A_STEP = {
     "trunk",
     "sequence",
+    "packing",
     "batch_tokens",
     "batch_warmup",
     "schedule",
     "stages",
+    "caps",
+    "adapt",
     "checkpoints",
     "log_every_steps",
 }
@@ -80,6 +83,7 @@ def _facts(segment: Segment, step: int) -> dict[str, Any]:
         "stage": segment.name,
         "mixture": segment.mixture,
         "sequence": segment.sequence,
+        "packing": segment.packing,
         "batch": segment.batch_tokens,
         "place in the data": segment.skip if segment.first == step else 0,
         "model": segment.model,

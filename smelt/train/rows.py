@@ -19,7 +19,8 @@ PHASES = ("data", "forward_backward", "optimizer", "checkpoint")
 
 
 class Rows:
-    """Makes the rows. A row's numbers are those of its step; its seconds are means over the steps since the last row.
+    """Makes the rows. A row's numbers are those of its step, `tokens` and `tokens_<source>` all trained on by then; its
+    seconds are means over the steps since the last row.
 
     `mfu` is the share of the hardware's peak (`peak_flops`) that the model's FLOPs took, causal attention counted at
     half, whatever was computed again.
@@ -62,6 +63,8 @@ class Rows:
             numbers["skipped_steps"] = int(training.skip.skipped.item())
         seconds = self._seconds(segment)
         place = {"step": at.step, "tokens": at.tokens, "stage": segment.name}
+        consumed = training.batches.order.consumed(at.step)
+        numbers |= {f"tokens_{name}": each["tokens"] for name, each in consumed.items() if each["tokens"]}
         return {**place, **numbers, **seconds, "life": at.life, "seconds": time.perf_counter() - self._began}
 
     def _seconds(self, segment: Segment) -> dict[str, float]:

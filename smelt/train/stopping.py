@@ -13,13 +13,14 @@ from smelt.parallel.world import World
 
 
 class Stop:
-    """Whether to stop: any rank may be `asked` to, at any time, and all have `agreed` to do so at the same step.
+    """Whether to stop: any rank may be `asked` to, at any time, and all have `agreed` to do so at the same step;
+    `replan` asks for the same, so that the run goes on with an amended recipe.
 
     The answer at a step is what was asked one step earlier, so that nobody waits for the exchange.
     """
 
     def __init__(self, world: World) -> None:
-        self.asked = threading.Event()
+        self.asked, self.replan = threading.Event(), threading.Event()
         self._group: Any = None
         self._exchange: Any = None
         self._flag = torch.zeros(1, dtype=torch.int32)
@@ -31,13 +32,17 @@ class Stop:
     def agreed(self) -> bool:
         """To be called once a step, on every rank."""
         if self._group is None:
-            return self.asked.is_set()
+            return self._wanted
         import torch.distributed as dist
 
         answer = self.settle()
-        self._flag = torch.tensor([int(self.asked.is_set())], dtype=torch.int32)
+        self._flag = torch.tensor([int(self._wanted)], dtype=torch.int32)
         self._exchange = dist.all_reduce(self._flag, dist.ReduceOp.MAX, self._group, async_op=True)
         return answer
+
+    @property
+    def _wanted(self) -> bool:
+        return self.asked.is_set() or self.replan.is_set()
 
     def settle(self) -> bool:
         """Wait for the exchange under way; whether it says to stop."""

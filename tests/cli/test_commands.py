@@ -32,8 +32,11 @@ def test_help_and_recipe_commands_import_no_torch(workshop) -> None:
             "recipe schema",
             "corpus build",
             "corpus inspect",
+            "corpus classifier",
         ],
-        *["tokenizer train", "data build", "data inspect", "data trace"],
+        *["tokenizer train", "tokenizer compare", "tokenizer sweep", "tokenizer choose"],
+        *["data build", "data inspect", "data trace", "data find"],
+        *["data plan", "data draw", "data propose", "data anneal"],
         *["launch torchrun", "launch slurm", "launch k8s", "launch check"],
     ],
 )

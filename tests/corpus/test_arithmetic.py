@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from smelt.corpus.arithmetic import addition, held_out, problem, subtraction, word_problem
 from smelt.corpus.readers import read
 from smelt.corpus.sums import Draw
-from smelt.recipe.sections.corpus import Arithmetic
+from smelt.recipe.sections.readers import Arithmetic
 
 NUMBER = st.integers(0, 99)
 SIDES = r"-?\d+(?:[+-]\d+)*|-\(\d+-\d+\)"

@@ -101,7 +101,7 @@ def test_half_a_character_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"corpus\.sources\.web: no document with any text"),
+        ("", r"corpus\.sources\.web: .*a\.jsonl: empty file"),
         ('{"text": " "}\n', r"corpus\.sources\.web: no document with any text"),
         ('{"text": "a"}\n{"text": "a"}\n', r"corpus\.sources\.web: only one text, .* split it into several documents"),
         ('{"body": "a"}\n', r"corpus\.sources\.web: .*a\.jsonl:1: has no field 'text' \(fields there: body\)"),

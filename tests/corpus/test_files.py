@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smelt.corpus import streams
-from smelt.corpus.readers import read
+from smelt.corpus.readers import parts, read
 from smelt.errors import InputError
-from smelt.recipe.sections.corpus import JsonLines, Parquet, TextFiles
+from smelt.recipe.sections.readers import JsonLines, Parquet, TextFiles
 
 ROWS = [{"text": f"row {index} é\u2028x", "id": f"r{index}"} for index in range(5)]
 
@@ -53,6 +53,18 @@ def test_a_folder_is_read_recursively_in_sorted_order(tmp_path: Path) -> None:
     assert texts(reader.model_copy(update={"path": str(tmp_path / "**" / "*.gz")})) == ["a/z.jsonl.gz"]
 
 
+def test_names_do_not_depend_on_how_a_folder_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed(tmp_path / "b" / "a.jsonl", jsonl([{"text": "x"}]))
+    monkeypatch.chdir(tmp_path)
+    for path, name in (
+        (".", "b/a.jsonl"),
+        ("./b/", "b/a.jsonl"),
+        ("./*/*.jsonl", "b/a.jsonl"),
+        ("b//a.jsonl", "b/a.jsonl"),
+    ):
+        assert parts(JsonLines(kind="jsonl", path=path), 0) == [name]
+
+
 def test_parquet_is_read(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -80,8 +92,8 @@ def test_a_row_without_an_id_is_named_by_file_and_line(tmp_path: Path) -> None:
         (b'{"body": "x", "n": 1}', r"a\.jsonl:2: has no field 'text' \(fields there: body, n\); set read.field"),
         (b'{"text": 3}', r"a\.jsonl:2: field 'text' holds int"),
         (b'{"text": "x"', r"a\.jsonl:2: not valid JSON"),
-        (b'{"text": "\xff"}', r"a\.jsonl:2: not valid JSON"),
-        (b'["x"]', r"a\.jsonl:2: expected an object .* found list"),
+        (b'{"text": "\xff"}', r"a\.jsonl:2: not UTF-8 \(at byte 10\); convert it"),
+        (b'["x"]', r"a\.jsonl:2: not a JSON object; give an object .* instead of a list"),
     ],
 )
 def test_a_bad_line_is_named_with_its_mend(tmp_path: Path, line: bytes, message: str) -> None:
@@ -130,7 +142,7 @@ def test_missing_paths_are_refused(tmp_path: Path) -> None:
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("café".encode("latin-1"))
-    with pytest.raises(InputError, match="not UTF-8 at byte 3"):
+    with pytest.raises(InputError, match=r"not UTF-8 \(at byte 3\)"):
         texts(TextFiles(kind="text", path=str(tmp_path)))
 
 

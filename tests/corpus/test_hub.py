@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from smelt.corpus.readers import read
+from smelt.corpus.readers import Bad, parts, read
 from smelt.errors import InputError
-from smelt.recipe.sections.corpus import Hub
+from smelt.recipe.sections.readers import Hub
 
 datasets = pytest.importorskip("datasets", reason="needs the extra 'data'")
 
@@ -73,3 +73,26 @@ def test_what_is_not_there_is_named(card_folder: Path, change: dict, message: st
     with pytest.raises(InputError, match=message) as caught:
         list(read(reader.model_copy(update=change), "web", 0))
     assert "\n" not in str(caught.value)
+
+
+def test_a_format_that_only_datasets_reads_is_one_part(tmp_path: Path) -> None:
+    (tmp_path / "name").mkdir()
+    (tmp_path / "name" / "table.csv").write_text("text,n\nfirst,1\nsecond,2\n")
+    reader = Hub(kind="hub", id=str(tmp_path / "name"))
+    assert parts(reader, 0) == [""]
+    assert [each.text for each in read(reader, "web", 0)] == ["first", "second"]
+
+
+def test_the_files_of_a_split_are_parts_and_a_bad_row_costs_itself_alone(card_folder: Path) -> None:
+    path = card_folder / "hard.jsonl"
+    path.write_text(path.read_text() + "not json\n" + '{"body": "last"}\n')
+    reader = Hub(kind="hub", id=str(card_folder), subset="hard", field="body")
+    bad: list[Bad] = []
+    (part,) = parts(reader, 0)
+    assert [each.text for each in read(reader, "web", 0, part, bad.append)] == ["hard 0", "hard 1", "hard 2", "last"]
+    assert [(each.place, each.reason, each.excerpt) for each in bad] == [(f"{path}:4", "not valid JSON", "not json")]
+
+
+def test_rows_are_named_by_the_field_that_the_recipe_says(card_folder: Path) -> None:
+    reader = Hub(kind="hub", id=str(card_folder), subset="easy", field="body", id_field=None)
+    assert [each.id for each in read(reader, "web", 0)] == [f"{card_folder}/easy.jsonl:{line}" for line in (1, 2, 3)]

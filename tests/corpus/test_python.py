@@ -6,7 +6,7 @@ import pytest
 
 from smelt.corpus.readers import read
 from smelt.errors import InputError
-from smelt.recipe.sections.corpus import PythonDocs, PythonSource
+from smelt.recipe.sections.readers import PythonDocs, PythonSource
 
 
 def test_docs_hold_topics_and_docstrings_without_importing_modules() -> None:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from smelt.corpus.readers import read
 from smelt.errors import InputError
-from smelt.recipe.sections.corpus import Arithmetic, PythonDocs
+from smelt.recipe.sections.readers import Arithmetic, PythonDocs
 from smelt.tokenizer.tokenizer import SPECIAL, Tokenizer, load_tokenizer
 from smelt.tokenizer.train import train_tokenizer
 
+KEPT = "137af3147fb02f3b9c25ebcaad216b8a5e478a4f713f50f6f483c5ac12aac575"
 VARIED = [
     "Hello, world! It's 2026: we'll go.",
     "def f(x):\n\treturn  x ** 2  # square\r\n\r\n\n    pass   ",
@@ -38,6 +39,16 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(1000, texts())
 
 
+@pytest.fixture(scope="module")
+def grouped() -> Tokenizer:
+    return train_tokenizer(700, texts(), digits="groups-of-3")
+
+
+@pytest.fixture(scope="module")
+def unigram() -> Tokenizer:
+    return train_tokenizer(700, texts(), kind="unigram")
+
+
 @given(text=st.text())
 @settings(max_examples=500)
 def test_any_text_comes_back_exactly(tokenizer: Tokenizer, text: str) -> None:
@@ -51,6 +62,28 @@ def test_training_is_deterministic() -> None:
     one, two = train_tokenizer(600, texts()), train_tokenizer(600, iter(texts()))
     assert one.hash == two.hash
     assert one.hash != train_tokenizer(601, texts()).hash
+
+
+def test_training_unigram_is_deterministic(unigram: Tokenizer) -> None:
+    """TOK-01: though its trainer adds up in any order."""
+    assert train_tokenizer(700, iter(texts()), "unigram").hash == unigram.hash
+    assert len(unigram) == 700
+
+
+def test_a_demo_tokenizer_keeps_its_ids_for_ever() -> None:
+    """What was trained before stays bit for bit the same."""
+    words = [f"{word} {number}\n" for number, word in enumerate(["melt", "metal", "ore", "smelter", "smelts"] * 40)]
+    assert train_tokenizer(420, words).hash == KEPT
+
+
+@given(text=st.text() | st.lists(st.sampled_from([*SPECIAL, "<|", "think", " ", "1", "\n"])).map("".join))
+@settings(max_examples=200)
+def test_unigram_gives_any_text_back_and_forges_no_marker(unigram: Tokenizer, text: str) -> None:
+    """TOK-01, TOK-02."""
+    ids = unigram.encode(text)
+    assert unigram.decode(ids, skip_special=False) == text
+    assert not set(ids) & set(range(len(SPECIAL)))
+    assert all(unigram.encode_chat(token) == [index] for index, token in enumerate(SPECIAL))
 
 
 def test_the_vocabulary_is_padded_for_the_model(tokenizer: Tokenizer) -> None:
@@ -94,6 +127,23 @@ def test_no_token_spans_two_digits(tokenizer: Tokenizer) -> None:
     for each in range(len(SPECIAL), len(tokenizer)):
         token = tokenizer.decode([each])
         assert not any(sign.isdigit() for sign in token) or len(token) == 1
+
+
+@given(st.integers(0, 10**30))
+def test_digits_can_stand_in_groups_of_up_to_three(grouped: Tokenizer, number: int) -> None:
+    """TOK-06: no token holds more than three, nor digits of two groups as counted from the left."""
+    digits = str(number)
+    pieces = [grouped.decode([each]) for each in grouped.encode(digits)]
+    assert "".join(pieces) == digits
+    ends = set(itertools.accumulate(map(len, pieces)))
+    assert set(range(3, len(digits) + 1, 3)) <= ends
+
+
+def test_a_common_group_of_digits_is_one_token() -> None:
+    """TOK-06: where the texts have it often; the default keeps its three digits apart."""
+    numbers = ["123 of 123, 1234567"] * 50
+    assert len(train_tokenizer(384, numbers, digits="groups-of-3").encode("123")) == 1
+    assert len(train_tokenizer(384, numbers).encode("123")) == 3
 
 
 def test_a_batch_encodes_as_its_texts_do(tokenizer: Tokenizer) -> None:

@@ -82,8 +82,8 @@ def custom_class(kind: str) -> type[Any]:
     return found
 
 
-def imported(kind: str, name: str) -> ModuleType:
-    """The module, imported again where its file has changed since (in a notebook)."""
+def imported(kind: str, name: str, key: str = "kind") -> ModuleType:
+    """The module, imported again where its file has changed since (in a notebook); `key` is the field that names it."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     importlib.invalidate_caches()
@@ -94,7 +94,7 @@ def imported(kind: str, name: str) -> ModuleType:
             module = importlib.reload(module)
             _SEEN[name] = digest
     except Exception as error:  # whatever the user's file raises
-        raise ValueError(f"kind '{kind}': cannot import '{name}' ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{key} '{kind}': cannot import '{name}' ({type(error).__name__}: {error})") from None
     return module
 
 

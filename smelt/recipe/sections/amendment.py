@@ -1,7 +1,7 @@
 """`amendments`: how a run departs from what was planned, from a step on; only ever appended."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,19 +12,23 @@ from smelt.recipe.units import Count, CountOrZero
 _MIXTURE = r"train\.stages\.\d+\.mixture"
 _PLAN = re.compile(
     rf"train\.(schedule(\.\w+)?|batch_tokens|batch_warmup(\..+)?|stages(\.\d+)?"
-    rf"|stages\.\d+\.(steps|tokens|sequence|set|schedule(\.\w+)?))|{_MIXTURE}"
+    rf"|stages\.\d+\.(steps|tokens|sequence|packing|set|schedule(\.\w+)?))|{_MIXTURE}"
 )
 _PASSING = re.compile(_MIXTURE)
 
 
 class Amendment(Section):
     """From the batch of step `from_step` on (counted from 0), fields have the values in `set`, up to `until_step` where
-    that is given; or `skip` batches of data are passed over, the order of the later ones kept."""
+    that is given; or `skip` batches of data are passed over, the order of the later ones kept.
+
+    `by` says who made it: the user, or the run itself, which found a plateau.
+    """
 
     from_step: CountOrZero
     until_step: Count | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     skip: Count | None = None
+    by: Literal["user", "plateau"] = "user"
 
     @model_validator(mode="after")
     def _fits(self) -> "Amendment":
@@ -34,7 +38,7 @@ class Amendment(Section):
             if not (SETTABLE.fullmatch(key) or _PLAN.fullmatch(key)):
                 raise ValueError(
                     f"set: '{key}' cannot change during a run; what can is {WORDS}, train.schedule, batch_tokens and "
-                    "batch_warmup, and of train.stages.N steps, tokens, mixture, sequence, schedule and set"
+                    "batch_warmup, and of train.stages.N steps, tokens, mixture, sequence, packing, schedule and set"
                 )
         if self.until_step is None:
             return self

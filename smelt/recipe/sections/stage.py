@@ -1,14 +1,16 @@
 """`train.stages`: stretches of training, and what may change from one to the next."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from smelt.recipe.sections.base import Section
+from smelt.recipe.sections.mixture import Ramp
 from smelt.recipe.sections.schedule import Schedule
 from smelt.recipe.units import Count
 
+Packing = Literal["concatenate", "best-fit"]
 SETTABLE = re.compile(
     r"model(\.per_layer\.\d+)?\.(position\.theta|position\.scaling(\.\w+)?|attention\.(window|sink_tokens|chunk))"
     r"|train\.(optimizer\.lr|clip)"
@@ -20,7 +22,8 @@ WORDS = (
 
 
 class Stage(Section):
-    """A stretch of training with its own mixture: source -> weight, normalised.
+    """A stretch of training with its own mixture: source -> weight, normalised; with a `ramp` it takes over from the
+    mixture before it little by little.
 
     Its own `schedule` restarts the clock. `set` changes fields from this stage on, those that change no weight's shape:
     `{model.position.theta: 2.0e6, train.optimizer.lr: 2.0e-5}`.
@@ -30,7 +33,9 @@ class Stage(Section):
     tokens: Count | None = None
     steps: Count | None = None
     mixture: dict[str, float] = Field(min_length=1)
+    ramp: Ramp | None = None
     sequence: Count | None = None
+    packing: Packing | None = None
     schedule: Schedule | None = None
     set: dict[str, Any] = Field(default_factory=dict)
 

@@ -1,5 +1,7 @@
 """`tokenizer`: train one, or load one."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from smelt.recipe.sections.base import Section
@@ -7,10 +9,17 @@ from smelt.recipe.units import Count
 
 
 class TrainTokenizer(Section):
-    """Byte-level BPE over a sample of the corpus, `sample_bytes` in all, drawn evenly from every source."""
+    """A byte-level tokenizer of `vocab` ids, learnt from `sample_bytes` of the corpus.
 
+    `draw: even` takes as much text of every source, `mixture` as much as the stages of training will, weighted by their
+    tokens. `digits: single` makes every digit a token, `groups-of-3` lets up to three be one.
+    """
+
+    kind: Literal["bpe", "unigram"] = "bpe"
     vocab: Count = Field(default=32_768, ge=384)
+    digits: Literal["single", "groups-of-3"] = "single"
     sample_bytes: Count = 100_000_000
+    draw: Literal["even", "mixture"] = "even"
 
 
 class Tokenizer(Section):

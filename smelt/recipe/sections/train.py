@@ -4,23 +4,27 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from smelt.recipe.sections.adapt import Adapt
 from smelt.recipe.sections.base import Section
 from smelt.recipe.sections.checkpoints import Checkpoints
+from smelt.recipe.sections.mixture import Cap
 from smelt.recipe.sections.optimizer import AdamW, AnyOptimizer, Averaging, SkipStep, Soup
 from smelt.recipe.sections.schedule import WSD, BatchWarmup, Schedule
-from smelt.recipe.sections.stage import Stage
+from smelt.recipe.sections.stage import Packing, Stage
 from smelt.recipe.sections.trunk import Trunk
 from smelt.recipe.units import Count
 
 
 class Train(Section):
-    """One training run; `from` makes it go on from another one."""
+    """One training run; `from` makes it go on from another one. `packing` fills windows with the stream of documents,
+    cut wherever a window ends, or with whole documents that fit best, and padding."""
 
     trunk: Trunk | None = Field(default=None, alias="from")
     sequence: Count
     batch_tokens: Count
     batch_warmup: BatchWarmup | None = None
     document_mask: bool = True
+    packing: Packing = "concatenate"
     precision: Literal["auto", "bf16", "fp32", "fp8"] = "auto"
     optimizer: AnyOptimizer = AdamW()
     schedule: Schedule = WSD()
@@ -28,6 +32,8 @@ class Train(Section):
     skip_step: SkipStep | None = None
     averaging: Averaging | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
+    caps: dict[str, Cap] = Field(default_factory=dict)
+    adapt: Adapt | None = None
     checkpoints: Checkpoints = Checkpoints()
     log_every_steps: Count = 10
 
@@ -36,6 +42,8 @@ class Train(Section):
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stage names must differ, got {', '.join(names)}")
+        if self.stages[0].ramp is not None and self.trunk is None:
+            raise ValueError("stages.0.ramp: there is no mixture before the first stage's; drop it, or use 'from'")
         for index, stage in enumerate(self.stages):
             if self.batch_tokens % self.sequence_of(index):
                 raise ValueError(
@@ -52,3 +60,7 @@ class Train(Section):
     def sequence_of(self, stage: int) -> int:
         """Tokens a window in stage `stage`."""
         return self.stages[stage].sequence or self.sequence
+
+    def packing_of(self, stage: int) -> Packing:
+        """How windows are filled with documents in stage `stage`."""
+        return self.stages[stage].packing or self.packing

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from smelt.recipe.sections.base import Section
+from smelt.recipe.sections.stage import Packing
 from smelt.recipe.units import Count, CountOrZero
 
 
@@ -22,6 +23,7 @@ class Stretch(Section):
     mixture: dict[str, float]
     skip: CountOrZero = 0
     shared: bool = True
+    packing: Packing = "concatenate"
     set: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -1,0 +1,1 @@
+"""A linear model on hashed n-grams that learns, from labelled examples, how good a text is."""
