@@ -1,8 +1,11 @@
 """What every reader yields and every later room reads: one text with a name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+DOCUMENTS = 1024
+CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +17,17 @@ class Document:
     id: str
     source: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """The documents in order, `DOCUMENTS` at once, or as many as bring a batch to `CHARACTERS`."""
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if len(batch) == DOCUMENTS or characters >= CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

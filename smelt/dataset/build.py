@@ -1,7 +1,7 @@
 """A built corpus and a tokenizer -> one folder of token shards a source and split."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.corpus.build import documents
-from smelt.corpus.document import Document
+from smelt.corpus.document import Document, batched
 from smelt.dataset.permutation import key_of, permute
 from smelt.dataset.writer import token_bytes, write_shards
 from smelt.files import whole_directory
@@ -22,8 +22,6 @@ FORMAT = 1
 SPLITS = ("train", "validation")
 DOCUMENTS = "documents.jsonl"
 Progress = Callable[[str, int], None]
-_CHUNK_DOCUMENTS = 1024
-_CHUNK_CHARACTERS = 4_000_000
 
 
 def shards_inputs(recipe: Recipe, corpus_key: str, tokenizer_hash: str) -> dict[str, Any]:
@@ -96,22 +94,9 @@ class _Writer:
                     yield ids
 
     def _chunks(self, split: str) -> Iterator[tuple[list[Document], Encoded]]:
-        for chunk in _chunked(documents(self._corpus, self._source, split)):
+        for chunk in batched(documents(self._corpus, self._source, split)):
             self._bytes += sum(len(document.text.encode()) for document in chunk)
             self._documents += len(chunk)
             yield chunk, self._encode([document.text for document in chunk])
             if self._progress:
                 self._progress(self._source, self._documents)
-
-
-def _chunked(stream: Iterable[Document]) -> Iterator[list[Document]]:
-    chunk: list[Document] = []
-    characters = 0
-    for document in stream:
-        chunk.append(document)
-        characters += len(document.text)
-        if len(chunk) == _CHUNK_DOCUMENTS or characters >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk

@@ -1,6 +1,7 @@
 """Keyed permutations of 0..n-1 that answer for any single index: no table, so any n costs the same."""
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +20,24 @@ def permute(index: Integers, size: Integers, key: Keys) -> Integers:
     outside 0..size-1 are sent through again until they fall inside (Black & Rogaway 2002, "Ciphers with arbitrary
     finite domains": the generalised Feistel and the cycle-walking methods).
     """
-    rows = np.ceil(np.sqrt(size)).astype(np.uint64)
-    columns = (size.astype(np.uint64) + rows - np.uint64(1)) // rows
-    image = _feistel(index.astype(np.uint64), rows, columns, key)
-    outside = np.flatnonzero(image >= size.astype(np.uint64))
-    while outside.size:
-        image[outside] = _feistel(image[outside], rows[outside], columns[outside], key[outside])
-        outside = outside[image[outside] >= size[outside].astype(np.uint64)]
-    return image.astype(np.int64)
+    return _walk(index, size, key, _feistel)
 
 
 def invert(image: Integers, size: Integers, key: Keys) -> Integers:
     """The index that `permute` sends to each `image`; arguments as there."""
+    return _walk(image, size, key, _feistel_back)
+
+
+def _walk(start: Integers, size: Integers, key: Keys, network: Callable[..., Keys]) -> Integers:
+    """Send each `start` through the network until it falls inside 0..size-1."""
     rows = np.ceil(np.sqrt(size)).astype(np.uint64)
     columns = (size.astype(np.uint64) + rows - np.uint64(1)) // rows
-    index = _feistel_back(image.astype(np.uint64), rows, columns, key)
-    outside = np.flatnonzero(index >= size.astype(np.uint64))
+    place = network(start.astype(np.uint64), rows, columns, key)
+    outside = np.flatnonzero(place >= size.astype(np.uint64))
     while outside.size:
-        index[outside] = _feistel_back(index[outside], rows[outside], columns[outside], key[outside])
-        outside = outside[index[outside] >= size[outside].astype(np.uint64)]
-    return index.astype(np.int64)
+        place[outside] = network(place[outside], rows[outside], columns[outside], key[outside])
+        outside = outside[place[outside] >= size[outside].astype(np.uint64)]
+    return place.astype(np.int64)
 
 
 def derive(key: Keys, number: Integers) -> Keys:
