@@ -21,6 +21,9 @@ _CODE = r"\+[1-9][0-9]{0,2}[ -]?(?:\([0-9]{1,4}\)[ -]?)?"
 _ABROAD = rf"(?<![\w)+*/^=.-])(?<![0-9] ){_CODE}[0-9]{{1,4}}(?:[ -]?[0-9]{{2,4}}){{1,4}}(?![\w(]|[.,][0-9])"
 _AMERICA = r"(?<![\w.+-])(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[-. ])[2-9][0-9]{2}[-.][0-9]{4}(?![\w-]|\.[0-9])"
 _PHONE = re.compile(rf"{_ABROAD}|{_AMERICA}")
+# What is cheap to look for, and in every text that has one: most texts have none.
+_ADDRESS_SIGN = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]|[23][0-9A-Fa-f]{3}:")
+_PHONE_SIGN = re.compile(r"[0-9]{3}[-.][0-9]{4}|\+[1-9]")
 _DIGITS = range(9, 16)  # of a telephone number with its country's code (ITU-T E.164: at most 15)
 
 
@@ -31,17 +34,20 @@ def personal_data(section: PersonalData) -> Edit:
     def edit(text: str) -> tuple[str, Mapping[str, int]]:
         changes = {}
         for name, sign, pattern, wanted in finders:
-            if sign in text:
-                text, number = _replaced(text, pattern, f"<{name}>", wanted)
-                if number:
-                    changes[name] = number
+            text, number = _replaced(text, sign, pattern, f"<{name}>", wanted)
+            if number:
+                changes[name] = number
         return text, changes
 
     return edit
 
 
-def _replaced(text: str, pattern: re.Pattern[str], by: str, wanted: Callable[[str], bool]) -> tuple[str, int]:
-    number = 0
+def _replaced(
+    text: str, sign: re.Pattern[str], pattern: re.Pattern[str], by: str, wanted: Callable[[str], bool]
+) -> tuple[str, int]:
+    """Replace what matches and is wanted; only lines with a `sign` are looked at, as no match goes across lines."""
+    number = done = 0
+    pieces = []
 
     def one(match: re.Match[str]) -> str:
         nonlocal number
@@ -49,7 +55,12 @@ def _replaced(text: str, pattern: re.Pattern[str], by: str, wanted: Callable[[st
         number += found
         return by if found else match[0]
 
-    return pattern.sub(one, text), number
+    while sighted := sign.search(text, done):
+        start, end = text.rfind("\n", done, sighted.start()) + 1 or done, text.find("\n", sighted.end())
+        end = len(text) if end < 0 else end
+        pieces += (text[done:start], pattern.sub(one, text[start:end]))
+        done = end
+    return ("".join((*pieces, text[done:])) if number else text), number
 
 
 def _public(found: str) -> bool:
@@ -66,8 +77,8 @@ def _telephone(found: str) -> bool:
     return not found.startswith("+") or sum(map(str.isdigit, found)) in _DIGITS
 
 
-_FINDERS: dict[str, tuple[str, re.Pattern[str], Callable[[str], bool]]] = {
-    "email": ("@", _EMAIL, lambda found: ".." not in found),
-    "ip": ("", _ADDRESS, _public),
-    "phone": ("", _PHONE, _telephone),
+_FINDERS: dict[str, tuple[re.Pattern[str], re.Pattern[str], Callable[[str], bool]]] = {
+    "email": (re.compile("@"), _EMAIL, lambda found: ".." not in found),
+    "ip": (_ADDRESS_SIGN, _ADDRESS, _public),
+    "phone": (_PHONE_SIGN, _PHONE, _telephone),
 }
