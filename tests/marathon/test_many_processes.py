@@ -95,7 +95,7 @@ def test_killed_under_torchrun_every_later_loss_is_bitwise_the_same(workshop: An
     for rank in ranks_of(job.pid)[:victims]:
         os.kill(rank, signal.SIGKILL)
     assert job.wait() != 0
-    assert torchrun(workshop, name, "--resume").wait() == 0
+    assert torchrun(workshop, name, "--resume").wait() == 0, (workshop.project / f"{name}.log").read_text()
     assert losses(runs / name) == losses(runs / "never-killed")
     assert len(losses(runs / name)) == 30
 
@@ -104,7 +104,8 @@ def torchrun(workshop: Any, name: str, *arguments: str) -> subprocess.Popen[byte
     long = ("train.stages.0.steps=15", "train.stages.1.steps=15", "evals.every_steps=10", "evals.tasks=[]")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     command += ["-m", "smelt", "train", "tiny.yaml", f"name={name}", *long, *arguments]
-    return subprocess.Popen(command, cwd=workshop.project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with (workshop.project / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=workshop.project, stdout=log, stderr=log)
 
 
 def ranks_of(agent: int) -> list[int]:
