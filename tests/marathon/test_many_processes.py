@@ -87,7 +87,7 @@ def test_stopped_on_one_rank_all_save_and_resume_bitwise_or_on_another_layout(wo
 @pytest.mark.parametrize("victims", [1, 2])
 def test_killed_under_torchrun_every_later_loss_is_bitwise_the_same(workshop: Any, victims: int) -> None:
     """MARA-15: kill -9 of one rank or of all; torchrun ends the others, and `--resume` goes on."""
-    runs, name = workshop.project / "runs", f"killed-{victims}"
+    runs, name = workshop.project / "runs", f"many-killed-{victims}"
     assert torchrun(workshop, "never-killed").wait() == 0 if not (runs / "never-killed").exists() else True
     job = torchrun(workshop, name)
     while job.poll() is None and len(list(rows(runs / name / "metrics.jsonl"))) < 6:
