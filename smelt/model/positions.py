@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from smelt.recipe.parts.position import LinearScaling, Llama3Scaling, Rope, Yarn
 
 Rotation = tuple[Tensor, Tensor]
+TILE = 2**18  # numbers turned at once on a CPU, so that float32 copies stay in its cache
 
 
 class Rotary:
@@ -58,23 +59,39 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     channels = cosines.shape[-1]
     turning = x[..., :channels]
     turned: Tensor = (
-        _turn(turning, cosines, sines) if torch.compiler.is_compiling() else _Turn.apply(turning, *rotation)
+        _turn_whole(turning, cosines, sines) if torch.compiler.is_compiling() else _Turn.apply(turning, *rotation)
     )
     return turned if channels == x.shape[-1] else torch.cat((turned, x[..., channels:]), -1)
 
 
 def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    if x.device.type != "cpu":
+        return _turn_whole(x, cosines, sines)
+    tokens, half = max(1, TILE // max(1, x[:, :1].numel())), x.shape[-1] // 2
+    out = x.new_empty(x.shape)
+    parts = (each.split(tokens, 1) for each in (x, cosines, sines, out))
+    dtype = torch.promote_types(x.dtype, cosines.dtype)
+    room = x.new_empty(2, len(x), min(tokens, x.shape[1]), *x.shape[2:], dtype=dtype)
+    for part, cosine, sine, place in zip(*parts, strict=True):
+        wide, turned = room[:, :, : part.shape[1]]
+        torch.mul(wide.copy_(part), cosine, out=turned)
+        turned[..., :half].addcmul_(wide[..., half:], sine[..., :half])
+        turned[..., half:].addcmul_(wide[..., :half], sine[..., half:])
+        place.copy_(turned)
+    return out
+
+
+def _turn_whole(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """By halves, which a compiler takes in one pass."""
+    half = x.shape[-1] // 2
     wide = x.to(torch.promote_types(x.dtype, cosines.dtype))
-    if not torch.compiler.is_compiling():
-        return (wide * cosines + wide.roll(x.shape[-1] // 2, -1) * sines).to(x.dtype)
-    half = x.shape[-1] // 2  # a compiler takes halves in one pass, and rolls by single numbers
     low, high = wide[..., :half], wide[..., half:]
     cosines, sines = cosines[..., half:], sines[..., half:]
     return torch.cat((low * cosines - high * sines, high * cosines + low * sines), -1).to(x.dtype)
 
 
 class _Turn(torch.autograd.Function):
-    """`_turn`, whose backward is the turn back: few passes over memory."""
+    """The turn, whose backward is the turn back; on a CPU by tiles: fresh memory costs more than the arithmetic."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

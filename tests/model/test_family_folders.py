@@ -296,6 +296,15 @@ def test_the_older_spelling_of_gemma_is_read(tmp_path: Path) -> None:
         ({"model_type": "qwen2", "layer_types": ["sliding_attention"] * 3}, "'sliding_window' is off"),
         ({"model_type": "gemma3_text", "use_bidirectional_attention": True}, "use_bidirectional_attention"),
         ({"model_type": "gemma3_text", "attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        (
+            {
+                "model_type": "gemma3_text",
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "truncate": False}
+                },
+            },
+            "truncate",
+        ),
         ({"model_type": "mamba"}, "model_type 'mamba' is not supported; supported are llama,"),
     ],
 )

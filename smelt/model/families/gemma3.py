@@ -52,9 +52,14 @@ def _read(config: Config) -> Model:
 def _global(config: Config) -> dict[str, Any]:
     """The rotary fields of the global layers under their llama-like names; the older `rope_scaling` is theirs alone."""
     parameters = config["rope_parameters"] or {}
-    for name in parameters:
+    for name, rope in parameters.items():
         if name not in (LOCAL, GLOBAL):
             raise InputError(f"config.json: 'rope_parameters' has '{name}' beside {LOCAL} and {GLOBAL}; correct it")
+        if (rope or {}).get("truncate") is False:
+            raise InputError(
+                f"config.json: 'rope_parameters' of {name} has 'truncate' false, which transformers overlooks in this "
+                "family; use a checkpoint without it"
+            )
     joined = {**(parameters.get(GLOBAL) or {}), **(config["rope_scaling"] or {})}
     return {"rope_parameters": joined, "rope_scaling": None}
 
