@@ -28,7 +28,7 @@ from smelt.model.families import import_model
 ROWS, SEQUENCE, VOCAB = 8, 512, 8192
 EAGER, COMPILED, OTHERS = 1.3, 1.1, 1.0
 STRICT = ("llama", "qwen3", "olmo2")
-PROCESSES = 5
+ROUNDS, PROCESSES = 5, 3
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 SHARED = {
@@ -179,9 +179,9 @@ def cases(family: str, compiled: bool) -> dict[str, Callable[[], None]]:
     return steps
 
 
-def rates(family: str, compiled: bool, rounds: int) -> dict[str, float]:
+def rates(family: str, compiled: bool) -> dict[str, float]:
     """Tokens a second of each case."""
-    seconds = medians(cases(family, compiled), rounds)
+    seconds = medians(cases(family, compiled), ROUNDS)
     gc.collect()
     torch.compiler.reset()
     return {name: ROWS * SEQUENCE / each for name, each in seconds.items()}
@@ -189,13 +189,13 @@ def rates(family: str, compiled: bool, rounds: int) -> dict[str, float]:
 
 def measured(family: str, compiled: bool, quick: bool) -> dict[str, Any]:
     """The row of one family; `processes` are the ratios of each."""
-    strict, rounds = family in STRICT, 5 if quick or family in STRICT else 11
+    strict = family in STRICT
     if strict and not quick:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as fresh:
-            found = list(fresh.map(rates, *zip(*[(family, compiled, rounds)] * PROCESSES, strict=True)))
+            found = list(fresh.map(rates, *zip(*[(family, compiled)] * PROCESSES, strict=True)))
     else:
-        found = [rates(family, compiled, rounds)]
+        found = [rates(family, compiled)]
     middle = {name: median(each[name] for each in found) for name in found[0]}
     ratios = [each.pop("ours") / max(each.values()) for each in found]
     goal = (COMPILED if compiled else EAGER) if strict else OTHERS
@@ -215,7 +215,7 @@ def masked(quick: bool) -> dict[str, Any]:
             "whole": step(model, lambda: model(inputs, targets=targets).mean()),
             "masked": step(model, lambda: model(inputs, starts=starts, targets=targets).mean()),
         },
-        5 if quick else 21,
+        ROUNDS if quick else 21,
     )
     whole, parts = (ROWS * SEQUENCE / seconds[name] for name in ("whole", "masked"))
     name = "llama, documents of a quarter of the row"

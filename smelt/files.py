@@ -37,8 +37,8 @@ def stamp(path: Path) -> list[Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing: temporary file in the same folder, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -117,6 +117,15 @@ def whole_directory(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def replaceable(path: Path, kind: str, word: str) -> None:
+    """InputError unless nothing is at `path`, or an empty folder, or one whose manifest says that it is of this `kind`,
+    which a message calls a `word` model."""
+    empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    ours = (path / MANIFEST).is_file() and read_json(path / MANIFEST).get("kind") == kind
+    if not (empty or ours):
+        raise InputError(f"{path}: exists and is no {word} model; choose another folder or empty it")
 
 
 def check_directory(path: Path, contents: bool = True, share: slice = slice(None)) -> dict[str, Any]:

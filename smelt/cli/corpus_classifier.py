@@ -27,11 +27,12 @@ def classifier(
     """
     from smelt.corpus.classifier.features import Shape
     from smelt.corpus.classifier.labels import labelled as read
-    from smelt.corpus.classifier.model import Model, save
+    from smelt.corpus.classifier.model import KIND, Model, save
     from smelt.corpus.classifier.train import train
     from smelt.corpus.files import matching
-    from smelt.files import sha256
+    from smelt.files import replaceable, sha256
 
+    replaceable(out, KIND, "classifier")
     shape = Shape(words=words, characters=_lengths(characters), buckets=buckets)
     files = matching(labelled, "jsonl")
     model, report = train(*read(files, text, label), shape, positive)

@@ -21,9 +21,14 @@ def evaluate(
     Example: smelt eval runs/demo/posttrain/sft --task addition --task subtraction --chat
     """
     from smelt.evals.run import evaluate as score
-    from smelt.posttrain.template import question
+    from smelt.evals.run import load
+    from smelt.evals.tasks import find_tasks
+    from smelt.posttrain.template import asking
 
-    result = score(model, tasks=task, items=items, seed=seed, render=question if chat else None)
+    find_tasks(task)
+    decoder, tokenizer = load(model)
+    render = asking(tokenizer) if chat else None
+    result = score(decoder, tokenizer, tasks=task, items=items, seed=seed, render=render)
     lines = (
         f"{name:<20} {row['metric']:<12} {row['score']:.3f} ± {row['stderr']:.3f}  (n={row['n']}, "
         f"chance {row['chance']:.2f}, {row['formulation']})"

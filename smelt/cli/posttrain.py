@@ -36,11 +36,10 @@ def chat(
 
     Example: smelt chat runs/demo/posttrain/sft
     """
-    from smelt.model.load import load_model
+    from smelt.evals.run import load as load_both
     from smelt.posttrain.answer import answer as reply
-    from smelt.tokenizer.tokenizer import load_tokenizer
 
-    decoder, tokenizer = load_model(model), load_tokenizer(model)
+    decoder, tokenizer = load_both(model)
     messages: list[dict[str, str]] = []
     while True:
         sys.stderr.write("> ")

@@ -22,6 +22,10 @@ def check(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False
     Example: smelt recipe check recipes/demo.yaml train.optimizer.lr=1e-3
     """
     loaded = load(recipe, overrides)
+    if tasks := (*loaded.evals.tasks, *(loaded.posttrain.tasks if loaded.posttrain else ())):
+        from smelt.evals.tasks import find_tasks
+
+        find_tasks(tasks)
     facts = _facts(loaded)
     from smelt.recipe.mixtures.notices import notices
 

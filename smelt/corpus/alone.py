@@ -5,15 +5,19 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+from smelt.files import disk_errors
 
 
 @contextlib.contextmanager
 def alone(lock: Path) -> Iterator[bool]:
     """Hold the file `lock`; yields whether another process held it until now. The file is gone afterwards."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(lock.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
     waited = False
     while True:
-        with lock.open("a") as file:
+        with _opened(lock) as file:
             waited = not _taken(file.fileno()) or waited
             if waited:
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -24,6 +28,11 @@ def alone(lock: Path) -> Iterator[bool]:
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+def _opened(lock: Path) -> TextIO:
+    with disk_errors(lock.parent):
+        return lock.open("a")
 
 
 def _taken(handle: int) -> bool:

@@ -32,7 +32,7 @@ from smelt.recipe.sections.corpus import Corpus
 
 __all__ = ["FORMAT", "Report", "build_corpus", "corpus_inputs", "documents", "text_share"]
 
-FORMAT = 2
+FORMAT = 3
 Report = dict[str, Counts]
 
 
@@ -66,7 +66,7 @@ def build_corpus(recipe: Recipe, out: Path, progress: Progress | None = None, ar
         if waited and (out / MANIFEST).is_file() and check_directory(out, contents=False)["inputs"] == made_from:
             found: Report = read_json(out / "report.json")
             return found
-        return Pipeline(corpus, recipe.seed, root, key, progress).run(lambda: whole)
+        return Pipeline(corpus, recipe.seed, root, key, progress).run(whole)
 
 
 def _is_worked_on(corpus: Corpus) -> bool:

@@ -92,7 +92,9 @@ def _documents(task: Task) -> int:
 def _queued(job: Any) -> bool:
     """Whether a task of a job waits or runs."""
     result = subprocess.run(["squeue", "--noheader", f"--jobs={job}"], capture_output=True, text=True)
-    return result.returncode == 0 and bool(result.stdout.strip())
+    if result.returncode:  # the job is long over, or nobody answers, and then it is asked again
+        return "Invalid job id" not in result.stderr
+    return bool(result.stdout.strip())
 
 
 def _scratch(scratch: Path, tasks: Sequence[Task]) -> Path:

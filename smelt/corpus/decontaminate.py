@@ -25,7 +25,7 @@ from smelt.recipe.sections.readers import JsonLines, Parquet
 SHORTEST = 5  # words; a shorter text would be found by chance
 _BITS_EACH = 32  # of the bitmap that most runs are turned away by
 
-Matches = tuple[NDArray[np.int64], NDArray[np.str_]]
+Matches = tuple[NDArray[np.int64], NDArray[np.object_]]
 
 
 def inputs(section: Decontaminate) -> list[Any]:
@@ -71,7 +71,7 @@ class Protected:
             ]
             hits.append(len(found))
             match.append(_run(text, *found[0]) if found else "")
-        return np.array(hits, np.int64), np.array(match, np.str_)
+        return np.array(hits, np.int64), np.array(match, np.object_)
 
     def fast(self, texts: Sequence[str]) -> Matches:
         """The two columns, compiled."""
@@ -83,7 +83,7 @@ class Protected:
             _run(text, length, place) if hit else ""
             for text, hit, length, place in zip(texts, hits, lengths, places, strict=True)
         ]
-        return hits, np.array(match, np.str_)
+        return hits, np.array(match, np.object_)
 
 
 def _protected(section: Decontaminate) -> dict[int, NDArray[np.uint64]]:
@@ -116,10 +116,10 @@ def _runs(against: Against, ngram: int) -> Iterator[tuple[int, NDArray[np.uint64
 
 
 def _reader(against: Against) -> JsonLines | Parquet:
-    folder = Path(os.path.expandvars(os.path.expanduser(against.path)))
+    folder = Path(os.path.expanduser(against.path))
     if against.path.endswith(".parquet") or (folder.is_dir() and any(folder.rglob("*.parquet"))):
-        return Parquet(kind="parquet", path=against.path, field=against.field)
-    return JsonLines(kind="jsonl", path=against.path, field=against.field)
+        return Parquet(kind="parquet", path=against.path, field=against.field, id_field=None)
+    return JsonLines(kind="jsonl", path=against.path, field=against.field, id_field=None)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Which files a reader's path means, here or behind a URL, how they are grouped into parts, and plain text files."""
 
+import contextlib
 import glob
 import os
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from smelt.corpus import groups, remote, streams
-from smelt.corpus.bad import Report, Unreadable, written
+from smelt.corpus.bad import Report, written
 from smelt.corpus.document import Document
 from smelt.corpus.rows import sound
 from smelt.errors import InputError
@@ -33,7 +34,8 @@ def matching(path: str, kind: str) -> list[Path]:
 
     A folder is searched recursively for files of that kind (for text: every file that is not hidden).
     """
-    return [Path(name) for name in _here(path, kind)]
+    with _permitted():
+        return [Path(name) for name in _here(path, kind)]
 
 
 def listed(path: str, kind: str, kept: Kept = lambda name: True) -> dict[str, list[Any]]:
@@ -44,7 +46,8 @@ def listed(path: str, kind: str, kept: Kept = lambda name: True) -> dict[str, li
     if remote.is_remote(path):
         found = remote.listing(path, lambda file: not _hidden(file) and _of_kind(file.name, kind))
         return {name: facts for name, facts in found.items() if kept(name)}
-    return {name: [written(name), *stamp(Path(name))[1:]] for name in _here(path, kind) if kept(name)}
+    with _permitted():
+        return {name: [written(name), *stamp(Path(name))[1:]] for name in _here(path, kind) if kept(name)}
 
 
 def inputs(reader: Any, seed: int) -> dict[str, Any]:
@@ -73,19 +76,23 @@ def read_text(reader: TextFiles, source: str, part: str, bad: Report | None) -> 
     def made(name: str, file: str) -> Document:
         text = streams.text(file, reader.max_bytes)
         if not text:
-            raise empty(name)
+            raise streams.empty(name)
         return Document(text, name, source)
 
     return read_each(reader, part, made, bad)
 
 
-def empty(place: str) -> Unreadable:
-    """The error for a file that holds nothing."""
-    return Unreadable(place, "empty file", "remove it, or copy it again")
-
-
 def _listed(reader: Any) -> dict[str, list[Any]]:
     return listed(reader.path, reader.kind)
+
+
+@contextlib.contextmanager
+def _permitted() -> Iterator[None]:
+    """Name what may not be read in an InputError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(f"{error.filename}: may not be read; change its permissions, or name another path") from None
 
 
 def _here(path: str, kind: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from smelt.corpus import streams
 from smelt.corpus.bad import Report, Unreadable
 from smelt.corpus.document import Document
-from smelt.corpus.files import empty, read_each
+from smelt.corpus.files import read_each
 from smelt.errors import InputError
 from smelt.recipe.sections.readers import Html
 
@@ -43,7 +43,7 @@ def read_html(reader: Html, source: str, part: str, bad: Report | None) -> Itera
     def made(name: str, file: str) -> Document:
         content = streams.content(file, reader.max_bytes)
         if not content:
-            raise empty(name)
+            raise streams.empty(name)
         return Document(extract(name, decoded(content)), name, source, {"path": name})
 
     return read_each(reader, part, made, bad)

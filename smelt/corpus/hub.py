@@ -37,12 +37,13 @@ def read_hub(reader: Hub, source: str, part: str, bad: Report | None) -> Iterato
         if _suffix(part) in _PARQUET:
             return parquet.read_parquet(Parquet(kind="parquet", **told), source, part, bad)
         return rows.read_jsonl(JsonLines(kind="jsonl", **told), source, part, bad)
-    place = _place(reader)
-    return rows.sound(
-        ((f"{place}:{number}", row) for number, row in enumerate(_rows(reader))),
-        lambda place, row: rows.document(row, reader.field, place, source, reader.id_field),
-        bad,
-    )
+
+    def made(place: str, row: dict[str, Any]) -> Document:
+        found = rows.document(row, reader.field, place, source, reader.id_field)
+        return rows.short_enough(found, place, reader.max_bytes)
+
+    dataset = _place(reader)
+    return rows.sound(((f"{dataset}:{number}", row) for number, row in enumerate(_rows(reader))), made, bad)
 
 
 def _files(reader: Hub) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from smelt.corpus import remote, streams
 from smelt.corpus.bad import Report, Unreadable, report
 from smelt.corpus.document import Document
-from smelt.corpus.rows import FACTS, check_field, document, sound
+from smelt.corpus.rows import FACTS, check_field, document, short_enough, sound
 from smelt.errors import InputError
 from smelt.recipe.sections.readers import Parquet
 
@@ -19,9 +19,7 @@ def read_parquet(reader: Parquet, source: str, part: str, bad: Report | None) ->
 
     def made(place: str, row: dict[str, Any]) -> Document:
         found = document(_decoded(row, reader.field, place), reader.field, place, source, reader.id_field)
-        if 4 * len(found.text) > reader.max_bytes and len(found.text.encode()) > reader.max_bytes:
-            raise streams.too_long(place, reader.max_bytes, found.text[:1000].encode())
-        return found
+        return short_enough(found, place, reader.max_bytes)
 
     return sound(_rows(reader, part, bad), made, bad)
 
@@ -63,7 +61,7 @@ def _rows(reader: Parquet, part: str, bad: Report | None) -> Iterator[tuple[str,
 
 def _opened(pyarrow: Any, file: Any, place: str) -> Any:
     if not file.read(1):
-        raise Unreadable(place, "empty file", "remove it, or copy it again")
+        raise streams.empty(place)
     file.seek(0)
     try:
         return pyarrow.parquet.ParquetFile(file)

@@ -57,7 +57,7 @@ READERS: dict[str, Kind] = {
 }
 
 
-def parts(reader: Reader, seed: int) -> list[str]:
+def parts(reader: Reader) -> list[str]:
     """Names of what can be read apart, in the order in which `read` reads them; [""] for a reader that is one whole."""
     return READERS[reader.kind].parts(reader)
 

@@ -57,7 +57,7 @@ def numbered(part: str, longest: int, bad: Report | None) -> Iterator[tuple[str,
         found += 1
         yield f"{name}:{number}", line
     if not found:
-        report(Unreadable(name, "empty file", "remove it, or copy it again"), bad)
+        report(streams.empty(name), bad)
 
 
 def json_row(place: str, line: bytes) -> dict[str, Any]:
@@ -86,6 +86,13 @@ def document(row: Mapping[str, Any], field: str, place: str, source: str, id_fie
             excerpt=str(text)[:1000],
         )
     return Document(text or "", identity(row, id_field, place), source, facts(row))
+
+
+def short_enough(found: Document, place: str, longest: int) -> Document:
+    """The document; Unreadable where its text has more than `longest` bytes."""
+    if 4 * len(found.text) > longest and len(found.text.encode()) > longest:
+        raise streams.too_long(place, longest, found.text[:1000].encode())
+    return found
 
 
 def identity(row: Mapping[str, Any], id_field: str | None, place: str) -> str:

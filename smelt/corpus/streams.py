@@ -110,6 +110,11 @@ def too_long(place: str, longest: int, excerpt: bytes = b"", rows: int = 1) -> U
     return Unreadable(place, f"longer than {longest:,} bytes", mend, excerpt=excerpt, rows=rows)
 
 
+def empty(place: str) -> Unreadable:
+    """The error for a file that holds nothing."""
+    return Unreadable(place, "empty file", "remove it, or copy it again")
+
+
 def not_utf8(place: str, error: UnicodeDecodeError) -> Unreadable:
     """The error for bytes that are no text."""
     excerpt = error.object[max(0, error.start - 40) : error.start + 40]

@@ -46,10 +46,11 @@ def _pages(part: str, bad: Report | None) -> Iterator[tuple[str, Any]]:
         raise InputError(
             "reading web archives needs warcio, which is not installed; run: pip install 'smelt[data]'"
         ) from None
-    place, number = remote.shown(part), 0
+    place, number, unpacked = remote.shown(part), 0, _Unpacked(part)
     try:
-        for number, record in enumerate(WARCIterator(_Unpacked(part)), 1):
+        for number, record in enumerate(WARCIterator(unpacked), 1):
             if _is_page(record):
+                unpacked.pages += 1
                 yield f"{place}:{number}", record
     except Unreadable as error:
         report(error, bad)
@@ -59,7 +60,7 @@ def _pages(part: str, bad: Report | None) -> Iterator[tuple[str, Any]]:
         report(Unreadable(f"{place}:{number + 1}", "not a readable WARC record", _MEND, detail=str(error)), bad)
     else:
         if not number:
-            report(Unreadable(place, "empty file", "remove it, or copy it again"), bad)
+            report(streams.empty(place), bad)
 
 
 def _content(record: Any, place: str, most: int) -> bytes:
@@ -100,17 +101,22 @@ def _type(record: Any) -> tuple[str, str | None]:
 
 
 class _Unpacked(io.RawIOBase):
-    """A file's unpacked bytes as a stream."""
+    """A file's unpacked bytes as a stream. Damage weighs as many pages as the bytes after it would hold, going by the
+    `pages` before it."""
 
     def __init__(self, part: str) -> None:
-        self._chunks, self._rest = streams.chunks(part), b""
+        self._place, self._chunks, self._rest = remote.shown(part), streams.chunks(part), b""
+        self.pages = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._rest:
-            self._rest = next(self._chunks, b"")
+            try:
+                self._rest = next(self._chunks, b"")
+            except Unreadable as error:
+                raise error.at(self._place, max(1, round(self.pages * error.left))) from None
             if not self._rest:
                 return 0
         size = min(len(buffer), len(self._rest))

@@ -11,10 +11,11 @@ from smelt.evals.likelihood import encode_pair, log_probabilities
 from smelt.evals.task import NEXT_ITEM, Item, Render, Task, share
 from smelt.evals.tasks import find_tasks
 from smelt.model.decoder import Decoder
-from smelt.model.evaluating import evaluating
 from smelt.model.generate import generate
 from smelt.model.load import load_model
+from smelt.recipe.sections.infra import Infra
 from smelt.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from smelt.train.precision import resolve_device
 
 
 def evaluate(
@@ -35,10 +36,8 @@ def evaluate(
     """
     found = find_tasks(tasks)
     if not isinstance(model, Decoder):
-        folder = Path(model)
-        inner = folder / "tokenizer"
-        tokenizer = tokenizer or load_tokenizer(inner if inner.is_dir() else folder)
-        model = load_model(folder)
+        model, own = load(Path(model))
+        tokenizer = tokenizer or own
     if tokenizer is None:
         raise InputError("evaluate: a model in memory needs its tokenizer; pass tokenizer=")
     start = time.perf_counter()
@@ -48,6 +47,13 @@ def evaluate(
         result["tasks"][task.name] = {**summary(task, rows), "format": "base" if render is None else "chat"}
         result["samples"][task.name] = rows[:samples]
     return {**result, "seconds": round(time.perf_counter() - start, 3)}
+
+
+def load(folder: Path) -> tuple[Decoder, Tokenizer]:
+    """The model in a folder, on a GPU where there is one, and its tokenizer."""
+    inner = folder / "tokenizer"
+    model = load_model(folder).to(resolve_device(Infra()))
+    return model, load_tokenizer(inner if inner.is_dir() else folder)
 
 
 def answers(
@@ -95,8 +101,7 @@ def _generate(
 ) -> list[str]:
     encode = tokenizer.encode_chat if chat else tokenizer.encode
     stop = () if chat else _next_item_ids(tokenizer)
-    with evaluating(model):
-        outputs = generate(model, tokenizer, [encode(prompt) for prompt in prompts], task.max_tokens, stop=stop)
+    outputs = generate(model, tokenizer, [encode(prompt) for prompt in prompts], task.max_tokens, stop=stop)
     return [output.partition(NEXT_ITEM)[0].strip() for output in outputs]
 
 

@@ -1,5 +1,6 @@
 """The post-training steps: each stage on the model the one before left, evaluated in the chat format."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from smelt.model.generate import generate
 from smelt.model.load import load_model
 from smelt.posttrain.answer import answer
 from smelt.posttrain.stage import run_stage
-from smelt.posttrain.template import question
+from smelt.posttrain.template import asking
 from smelt.recipe.dump import to_yaml
 from smelt.recipe.load import load_recipe
 from smelt.recipe.plan import Plan
@@ -34,12 +35,21 @@ CONVERSATIONS = (
 )
 
 
-def export_base(recipe: Recipe, run: Path, steps: Steps, key: str) -> Path:
+def check_alone() -> None:
+    """InputError under torchrun with several processes: post-training has one."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError(
+            "posttrain: runs in one process; start 'smelt train' with torchrun, and then 'smelt posttrain' without it"
+        )
+
+
+def export_base(recipe: Recipe, run: Path, steps: Steps) -> Path:
     """The run's last checkpoint as a Hugging Face folder, `RUN/export`."""
     out = run / "export"
     checkpoint = checkpoint_path(run, Plan(recipe).total_steps)
     if not (checkpoint / MANIFEST).is_file():
         raise InputError(f"{run}: has no finished checkpoint of its last step; run 'smelt train' with --resume first")
+    key = stage_keys(recipe, run)[0]
     steps.own("export", key, (out / MANIFEST).is_file(), lambda: export_checkpoint(checkpoint, out))
     return out
 
@@ -48,6 +58,7 @@ def posttrain(
     recipe: Recipe, project: Path, *, only: str | None = None, say: Callable[[str], None] = lambda text: None
 ) -> list[Path]:
     """Run the post-training stages (or `only` one) of a recipe whose run has finished; returns the models' folders."""
+    check_alone()
     section: Posttrain = recipe.section("posttrain")
     names = [stage.name for stage in section.stages]
     if only is not None and only not in names:
@@ -56,7 +67,7 @@ def posttrain(
     if not (run / "recipe.yaml").is_file():
         raise InputError(f"{run}: no such run; 'smelt train' the recipe first, or 'smelt run' it all")
     steps = Steps(run / "timings.json", say)
-    export_base(recipe, run, steps, stage_keys(recipe, run)[0])
+    export_base(recipe, run, steps)
     return run_stages(recipe, run, steps, only=only)
 
 
@@ -97,9 +108,10 @@ def _measure(recipe: Recipe, run: Path, name: str, folder: Path) -> None:
     common = {"tasks": section.tasks, "items": section.items, "seed": recipe.seed, "samples": recipe.evals.samples}
     plan = Plan(load_recipe(run / "recipe.yaml"))  # with the past of a run that went on from another
     at = {"step": plan.total_steps, "tokens": plan.tokens_before(plan.total_steps)}
-    tuned, tokenizer = load_model(folder), load_tokenizer(folder)
-    write_json(folder / "eval.json", {**at, "model": name, **evaluate(tuned, tokenizer, render=question, **common)})
-    base = load_model(run / "export")
+    device, tokenizer = resolve_device(recipe.infra), load_tokenizer(folder)
+    tuned, base = load_model(folder).to(device), load_model(run / "export").to(device)
+    scores = evaluate(tuned, tokenizer, render=asking(tokenizer), **common)
+    write_json(folder / "eval.json", {**at, "model": name, **scores})
     write_json(run / "export" / "eval.json", {**at, "model": "base", **evaluate(base, tokenizer, **common)})
     said = answer(tuned, tokenizer, [[{"role": "user", "content": each}] for each in CONVERSATIONS], max_tokens=128)
     continued = generate(base, tokenizer, [ask(prompt, "").prompt for prompt in CONVERSATIONS], max_tokens=64)

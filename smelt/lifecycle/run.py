@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from smelt.lifecycle.keys import stage_keys
-from smelt.lifecycle.posttraining import export_base, run_stages
+from smelt.lifecycle.posttraining import check_alone, export_base, run_stages
 from smelt.lifecycle.pretrain import pretrain
 from smelt.lifecycle.steps import Steps
 from smelt.recipe.schema import Recipe
@@ -22,13 +21,15 @@ def run(
     """Do every step that is not done yet and return the run directory, `report.html` in it.
 
     A step is done when the fingerprint of its inputs is on record and its output is there. Training goes on from its
-    newest whole checkpoint. Raises Stopped when asked to stop.
+    newest whole checkpoint. Raises Stopped when asked to stop, InputError for post-training under torchrun.
     """
+    if recipe.posttrain is not None:
+        check_alone()
     folder = project / "runs" / recipe.name
     steps = Steps(folder / "timings.json", say)
     if not pretrain(recipe, project, resume=True, steps=steps, hooks=hooks, say=say):
         return folder
-    export_base(recipe, folder, steps, stage_keys(recipe, folder)[0])
+    export_base(recipe, folder, steps)
     if recipe.posttrain is not None:
         run_stages(recipe, folder, steps)
     if steps.ran or not (folder / "report.html").is_file():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from smelt.model.blocks import Block, Queries, blocks
 from smelt.model.scope import Scope
+from smelt.model.wide import wide
 
 
 class Tape:
@@ -47,9 +48,9 @@ class Rows:
         queries = len(self.q.flat)
         out = self.q.new(self.q.flat.new_empty(queries, self.v.shape[-1]))
         share = None if sinks is None else self.q.new(sinks.new_empty(queries, 1))
-        wide = self.q.new(_wide(self.q.flat)), _wide(self.k)
+        exact = self.q.new(wide(self.q.flat)), wide(self.k)
         for block in blocks(self.q, self.scope):
-            scores, _ = self._scores(block, *wide)
+            scores, _ = self._scores(block, *exact)
             probabilities = scores.softmax(-1)
             if sinks is not None and share is not None:
                 logits = sinks[block.rows].repeat_interleave(block.size, 1)[..., None]
@@ -65,15 +66,15 @@ class Rows:
     ) -> tuple[Queries, Tensor, Tensor]:
         """Gradients of q, k, v from that of `out`, and from `inner`, the sum of grad * out over channels."""
         grad_q = self.q.new(torch.empty_like(self.q.flat))
-        grad_k, grad_v = _wide(torch.zeros_like(self.k)), _wide(torch.zeros_like(self.v))
-        wide = (self.q.new(_wide(self.q.flat)), _wide(self.k)) if tape is None else None
+        grad_k, grad_v = wide(torch.zeros_like(self.k)), wide(torch.zeros_like(self.v))
+        exact = (self.q.new(wide(self.q.flat)), wide(self.k)) if tape is None else None
         for block in blocks(self.q, self.scope):
             upstream, slope = grad.of(block), None
             grad_scores = upstream @ block.keys(self.v).transpose(1, 2)
             if tape is not None:
                 probabilities = tape.next(grad_scores)
             else:
-                scores, slope = self._scores(block, *wide)
+                scores, slope = self._scores(block, *exact)
                 probabilities = scores.softmax(-1)
                 if share is not None:
                     probabilities.mul_(1 - share.of(block))
@@ -101,8 +102,3 @@ class Rows:
             heads.sub_(self.slopes[block.rows, :, None, None] * block.distances())
         block.hide(heads, self.scope)
         return scores, slope
-
-
-def _wide(x: Tensor) -> Tensor:
-    """In float32 at least."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

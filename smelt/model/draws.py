@@ -16,4 +16,4 @@ def uniform(name: str, seed: int, start: int, count: int) -> NDArray[np.float64]
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     block, skipped = divmod(start, _WORDS)
     raw = np.random.Philox(key=int.from_bytes(digest[:16], "little"), counter=block).random_raw(skipped + count)
-    return ((raw[skipped:] >> np.uint64(11)) + 0.5) * 2.0**-53
+    return np.minimum(((raw[skipped:] >> np.uint64(11)) + 0.5) * 2.0**-53, 1 - 2.0**-53)

@@ -32,11 +32,6 @@ def totals(model: nn.Module) -> dict[str, Tensor]:
     return {name: total for module in kept for name, total in module.settle().items()}
 
 
-def settled(model: nn.Module) -> dict[str, Tensor]:
-    """`totals` as means, 0 of nothing."""
-    return {name: mean(total) for name, total in totals(model).items()}
-
-
 def mean(total: Tensor) -> Tensor:
     """Of one of `totals`."""
     return total[0] / total[1].clamp(min=1)

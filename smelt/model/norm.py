@@ -51,16 +51,16 @@ class _RMSNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, scales = ctx.saved_tensors
-        out, grad_weight = x.new_empty(x.shape), torch.zeros_like(weight)
+        out, grad_weight = x.new_empty(x.shape), _empty(x, x.shape[-1]).zero_()
         rooms, tiles = _tiles(3, x, grad, scales, out)
         for part, pulled, scale, place in tiles:
             normed, wide, product = (room[: len(part)] for room in rooms)
             normed.copy_(part).mul_(scale)
             torch.mul(wide.copy_(pulled), normed, out=product)
             grad_weight += product.new_ones(len(part)) @ product
-            pull = (product @ weight).div_(x.shape[-1]).unsqueeze(-1)
+            pull = (product @ weight.to(product.dtype)).div_(x.shape[-1]).unsqueeze(-1)
             place.copy_(wide.mul_(weight).addcmul_(normed, pull, value=-1).mul_(scale))
-        return out, grad_weight, None
+        return out, grad_weight.to(weight.dtype), None
 
 
 def _tiles(rooms: int, x: Tensor, *others: Tensor) -> tuple[Tensor, Iterator[tuple[Tensor, ...]]]:

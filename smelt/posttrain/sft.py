@@ -1,6 +1,5 @@
 """Supervised fine-tuning with TRL: its settings for small and large models, and the records of a stage."""
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,8 +37,8 @@ def fine_tune(
     A row is {"step", "steps", "tokens", "loss", "lr", "grad_norm"}: `tokens` seen so far, `loss` the mean in nats over
     the step's assistant tokens. Raises InputError when the trainer's loss on the first batch is not the model's own.
     """
-    if device.type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
-        raise InputError("posttrain: one process sees several GPUs; start it with CUDA_VISIBLE_DEVICES=0 or torchrun")
+    if device.type == "cuda" and torch.cuda.device_count() > 1:
+        raise InputError("posttrain: one process sees several GPUs; start it with CUDA_VISIBLE_DEVICES=0")
     with tempfile.TemporaryDirectory() as scratch, quiet():
         trainer = _Trainer(
             model=model,

@@ -1,7 +1,7 @@
 """The chat template: conversations as one text, the same here and in every tool that reads `chat_template.jinja`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -32,9 +32,10 @@ def render(messages: Sequence[Message], add_generation_prompt: bool = False, tem
         raise InputError(f"{FILE}: cannot render this conversation ({error}); mend the template or the roles") from None
 
 
-def question(message: str, template: str = TEMPLATE) -> str:
-    """The prompt of a conversation that one user's message opens."""
-    return render([{"role": "user", "content": message}], add_generation_prompt=True, template=template)
+def asking(tokenizer: Tokenizer) -> Callable[[str], str]:
+    """Turns a user's message into the prompt of a conversation that it opens, by the tokenizer's own template."""
+    template = template_of(tokenizer)
+    return lambda message: render([{"role": "user", "content": message}], add_generation_prompt=True, template=template)
 
 
 def template_of(tokenizer: Tokenizer) -> str:

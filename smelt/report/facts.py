@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from smelt.recipe.account import parameters
 from smelt.recipe.mixtures.weights import scaled
+from smelt.recipe.plan import Plan
+from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.model import Model
 from smelt.report.run import Row, RunData, column
 
@@ -85,25 +87,22 @@ def parameter_count(run: RunData) -> int | None:
         return None
 
 
-def planned_steps(run: RunData) -> int | None:
-    """Optimizer steps of all stages of the recipe."""
-    train = run.recipe.get("train") or {}
-    batch = train.get("batch_tokens")
-    steps = [
-        stage.get("steps") or (-(-stage["tokens"] // batch) if batch and stage.get("tokens") else 0)
-        for stage in train.get("stages") or []
-    ]
-    return sum(steps) or None
+def plan(run: RunData) -> Plan | None:
+    """What the frozen recipe plans, amendments and a trunk's past included; None where it is absent or unreadable."""
+    try:
+        return Plan(Recipe.model_validate(run.recipe)) if run.recipe.get("train") else None
+    except ValueError:
+        return None
 
 
 def status(run: RunData) -> str:
     """ "finished", "not started" or how far the run has come."""
     if not run.metrics:
         return "not started"
-    step, planned = run.metrics[-1]["step"], planned_steps(run)
-    if planned is not None and step < planned:
-        return f"{step:,} of {planned:,} steps"
-    return "finished"
+    step, planned = run.metrics[-1]["step"], plan(run)
+    if planned is None:
+        return f"{step:,} steps"
+    return "finished" if step >= planned.total_steps else f"{step:,} of {planned.total_steps:,} steps"
 
 
 def restarts(run: RunData) -> int:
@@ -163,7 +162,8 @@ def stages(run: RunData) -> list[Stage]:
     for row in run.metrics:
         ends[str(row.get("stage", ""))] = (row["step"], row["tokens"])
     names = list(dict.fromkeys([*planned, *(name for name in ends if name)]))
-    reached = [(0, 0)]
+    whole = plan(run)
+    reached = [(0, 0) if whole is None else (whole.first, whole.tokens_before(whole.first))]
     for name in names:
         reached.append(ends.get(name, reached[-1]))
     return [

@@ -210,7 +210,7 @@ def _conversations(run: Path, notes: list[str]) -> list[Conversation]:
     merged: dict[str, dict[str, str]] = {}
     for file in [run / "conversations.json", run / "posttrain" / "conversations.json", *below]:
         rows = _json(file, notes)
-        for row in rows if isinstance(rows, list) else []:
+        for row in (each for each in rows if isinstance(each, dict)) if isinstance(rows, list) else ():
             prompt = row.get("prompt", row.get("user"))
             answers = row.get("answers") or {"base": row.get("base"), **(row.get("tuned") or {})}
             said = {str(model): str(text) for model, text in answers.items() if text is not None}

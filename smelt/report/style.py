@@ -179,8 +179,8 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure to a .png, .svg or .pdf file; InputError for any other name."""
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{path}: a picture's name ends with .png, .svg or .pdf")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with drawing(), disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160, facecolor="white")
 
 

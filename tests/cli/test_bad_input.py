@@ -8,6 +8,7 @@ import pytest
 
 MISTAKES = [
     (["recipe", "check", "nowhere.yaml"], "nowhere.yaml: no such recipe"),
+    (["recipe", "check", "tiny.yaml", "evals.tasks=[adition]"], "unknown task 'adition'; did you mean 'addition'?"),
     (["train", "tiny.yaml", "model.hiden=3"], "model.hiden: unknown key; did you mean 'hidden'?"),
     (
         ["train", "tiny.yaml", "train.batch_tokens=4K"],
@@ -32,6 +33,7 @@ MISTAKES = [
     (["export", "nowhere", "out"], "nowhere: not a checkpoint"),
     (["import", "nowhere", "out"], "nowhere"),
     (["report", "runs/nowhere"], "runs/nowhere: no such run folder"),
+    (["eval", "runs", "--task", "addition"], "runs: not a model folder"),
     (["posttrain", "tiny.yaml", "name=nowhere"], "no such run"),
 ]
 

@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from smelt.cli.corpus import app
+from smelt.corpus.build import build_corpus
 from smelt.corpus.classifier.compiled import fast_counts
 from smelt.corpus.classifier.features import Shape, plain_counts
 from smelt.corpus.classifier.labels import labelled
 from smelt.corpus.classifier.measures import auc, correlation, measured, ranks
-from smelt.corpus.classifier.model import Facts, load, save
+from smelt.corpus.classifier.model import Facts, Model, load, save
 from smelt.corpus.classifier.train import train
 from smelt.corpus.document import Document
 from smelt.corpus.filters.table import FILTERS, reasons
 from smelt.errors import InputError
-from smelt.files import MANIFEST
+from smelt.files import MANIFEST, read_json
+from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.judges import Classifier
 
 GOOD = ["theorem", "proof", "energy", "cell", "photosynthesis", "equation", "history", "because", "therefore"]
@@ -116,6 +118,8 @@ def test_labels_that_teach_nothing_are_refused(labels: list[Any], positive: str 
         ('{"text": "a", "label": "good"}', "2: 'label' is 'good'; labels are all numbers or all words"),
         ('{"text": "a", "label": null}', "2: 'label' is None"),
         ('{"text": "a", "label": NaN}', "2: 'label' is nan"),
+        pytest.param('{"text": "a", "label": 1' + 400 * "0" + "}", "2: 'label' is 10{39}; a label", id="beyond floats"),
+        pytest.param('{"text": "a", "label": ' + 200_000 * "[", r"2: not JSON \(maximum recursion", id="nested"),
         ("[1]", "2: not a JSON object"),
         ("{", "2: not JSON"),
     ],
@@ -152,6 +156,40 @@ def test_the_command_trains_a_model_that_the_filter_uses(tmp_path: Path) -> None
     documents = [Document("theorem proof " * 30, "a", "web"), Document("casino click " * 30, "b", "web")]
     scores = FILTERS["classifier"](section).score(documents)
     assert reasons(section, scores)["score too low"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("taken", ["thesis", "thesis/years.txt"])
+def test_the_command_overwrites_nothing_but_a_classifier(tmp_path: Path, taken: str) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "years.txt").write_text("of work")
+    rows = (json.dumps({"text": text, "label": label}) for text, label in zip(*examples(60), strict=True))
+    (tmp_path / "labels.jsonl").write_text("\n".join(rows))
+    done = CliRunner().invoke(app, ["classifier", str(tmp_path / "labels.jsonl"), str(tmp_path / taken)])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception).endswith(
+        f"{taken}: exists and is no classifier model; choose another folder or empty it"
+    )
+    assert (tmp_path / "thesis" / "years.txt").read_text() == "of work"
+
+
+def constant(score: float) -> Model:
+    """A model that gives every text this score."""
+    facts = Facts(task="regression", shape=Shape(buckets=1024), high=5)
+    return Model(facts, np.zeros(1024, np.float32), score)
+
+
+def test_a_model_that_was_trained_again_scores_again(tmp_path: Path) -> None:
+    """Also in a process, such as a notebook's, that has used the one that was there before."""
+    (tmp_path / "web.jsonl").write_text("".join(json.dumps({"text": f"text {number}"}) + "\n" for number in range(5)))
+    section = {"kind": "classifier", "model": str(tmp_path / "model"), "min_score": 1}
+    source = {"read": {"kind": "jsonl", "path": str(tmp_path / "web.jsonl")}, "filter": [section]}
+    corpus = {"sources": {"web": source}, "executor": {"kind": "local", "workers": 1}}
+    recipe = Recipe.model_validate({"name": "test", "corpus": corpus})
+    for score in (2, 4):
+        save(constant(score), tmp_path / "model")
+        build_corpus(recipe, tmp_path / "corpus", artifacts=tmp_path / "artifacts")
+        found = read_json(tmp_path / "corpus" / "histograms.json")["web"]["scores"]["classifier.score"]
+        assert found["edges"][0] == score
 
 
 def test_a_kept_model_says_the_same(tmp_path: Path) -> None:

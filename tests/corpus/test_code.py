@@ -109,7 +109,7 @@ def test_many_files_are_read_in_groups_that_together_are_all_of_them(
     monkeypatch.setattr(groups, "_FILES", 3)
     reader = code(folder)
     whole, _ = sorted_out(reader)
-    names = parts(reader, 0)
+    names = parts(reader)
     assert len(names) > 2 and names == sorted(names)
     apart = [document for name in names for document in read(reader, "code", 0, name, lambda bad: None)]
     assert apart == whole

@@ -106,6 +106,26 @@ def test_what_a_fingerprint_takes_changes_with_the_files(tmp_path: Path) -> None
     assert json.loads(json.dumps(before)) != json.loads(json.dumps(inputs(section(file))))
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_rows_of_a_protected_file_may_have_the_same_id(tmp_path: Path, suffix: str) -> None:
+    """As files have that were joined from several, each of which counts from 0."""
+    rows = [{"question": LONG, "id": 0}, {"question": SHORT, "id": 0}]
+    if suffix == "jsonl":
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert hits(Protected(section(tmp_path / f"a.{suffix}")), LONG, SHORT) == [5, 1]
+
+
+def test_a_long_match_takes_no_room_in_the_rows_of_others(against: Any) -> None:
+    long = " ".join(f"{number}{'x' * 10_000}" for number in range(5))
+    texts = [long] + ["nothing of the kind"] * 99
+    protected = against([long])
+    for score in (protected.fast, protected.plain):
+        _, match = score(texts)
+        assert len(match[0]) > 50_000 and match.nbytes == 8 * len(texts)
+
+
 @given(st.lists(st.text("ab \u4e2d.", max_size=30), max_size=5))
 def test_compiled_and_plain_matching_are_the_same(tmp_path_factory: Any, texts: list[str]) -> None:
     file = tmp_path_factory.mktemp("protected") / "protected.jsonl"

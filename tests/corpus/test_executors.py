@@ -13,10 +13,16 @@ from typing import Any
 
 import pytest
 
+from smelt.corpus import cluster as clusters
+from smelt.corpus.alone import alone
 from smelt.corpus.build import build_corpus
+from smelt.corpus.document import Document
 from smelt.corpus.executors import perform
+from smelt.corpus.stages.folder import Folder
 from smelt.corpus.stages.tasks import Task
+from smelt.corpus.stages.texts import write_texts
 from smelt.errors import InputError
+from smelt.files import read_json
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.executor import Local, SlurmArray
 
@@ -149,6 +155,25 @@ def test_without_slurm_a_word_says_so(folder: Path, monkeypatch: pytest.MonkeyPa
         build_corpus(recipe(folder, {"kind": "slurm", "partition": "main"}), folder / "corpus")
 
 
+@pytest.mark.parametrize(
+    ("answer", "over"),
+    [
+        ("echo 7 main smelt me R 0:01 1 node", False),
+        ("true", True),
+        ("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1", True),
+        ("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1", False),
+    ],
+    ids=["it runs", "it ended", "it was forgotten", "nobody answers"],
+)
+def test_a_job_is_over_only_when_slurm_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, over: bool
+) -> None:
+    (folder / "squeue").write_text(f"#!/bin/sh\n{answer}\n")
+    (folder / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    assert clusters._queued(7) == (not over)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["smelt.corpus.worker", "ray::RankWorker"])
 def test_ray_does_the_same_though_one_of_its_processes_is_killed(folder: Path, victim: str) -> None:
@@ -200,3 +225,61 @@ def test_builds_of_the_same_corpus_at_the_same_time_do_it_once(folder: Path) -> 
     assert not list(folder.glob(".*")) and not list((folder / "artifacts").rglob(".*"))
     scored = [file.stat().st_mtime_ns for file in (folder / "artifacts").glob("scores/*/*.parquet")]
     assert max(scored) < (folder / "corpus" / "manifest.json").stat().st_mtime_ns
+
+
+@contextmanager
+def meanwhile(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> Iterator[None]:
+    """Another build finishes the folder while this one writes a file there, whichever it is."""
+    fsync, busy = os.fsync, []
+
+    def finishing(handle: int) -> None:
+        fsync(handle)
+        if not busy:
+            busy.append(True)
+            folder.finish(1)
+            busy.clear()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", finishing)
+        yield
+
+
+def test_builds_that_share_a_stage_may_finish_it_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the arms of an ablation do, which share their texts."""
+    texts, counted = tmp_path / "texts", Folder(tmp_path, "line-counts", ["made from"])
+    write_texts(texts, 0, iter([Document("a line of text", "0", "web")]))
+    settings = {"folder": str(counted.path), "number": 0, "texts": str(texts), "section": {}}
+    task = Task("line counts", "web", settings, (str(counted.path / "00000.json"),))
+    task.perform(lambda documents: None)
+    counted.finish(1)
+    whole = contents(counted.path)
+    with meanwhile(monkeypatch, counted):
+        task.perform(lambda documents: None)
+        counted.finish(1)
+    assert contents(counted.path) == whole
+    assert not list(counted.path.glob(".*")) and counted.finished
+
+
+def test_a_file_that_another_build_is_writing_belongs_to_no_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path, "line-counts", ["made from"])
+    folder.path.mkdir(parents=True)
+    (folder.path / "00000.json").write_text("{}")
+    (folder.path / ".00000.lines.0badcafe").write_text("half of it")
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(()))  # it was not there yet when others were removed
+    folder.finish(1)
+    assert list(read_json(folder.path / "manifest.json")["files"]) == ["00000.json"]
+
+
+@pytest.mark.parametrize("step", ["mkdir", "open"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def denied(*args: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, step, denied)
+    said = r"artifacts: cannot be written \(Permission denied\); choose a writable folder$"
+    with pytest.raises(InputError, match=said), alone(tmp_path / "artifacts" / ".lock"):
+        pass

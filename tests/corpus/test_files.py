@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -62,7 +64,7 @@ def test_names_do_not_depend_on_how_a_folder_is_written(tmp_path: Path, monkeypa
         ("./*/*.jsonl", "b/a.jsonl"),
         ("b//a.jsonl", "b/a.jsonl"),
     ):
-        assert parts(JsonLines(kind="jsonl", path=path), 0) == [name]
+        assert parts(JsonLines(kind="jsonl", path=path)) == [name]
 
 
 def test_parquet_is_read(tmp_path: Path) -> None:
@@ -137,6 +139,21 @@ def test_missing_paths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="matches no file"):
         texts(JsonLines(kind="jsonl", path=str(tmp_path / "*.jsonl")))
     with pytest.raises(InputError, match="no jsonl files in this folder"):
+        texts(JsonLines(kind="jsonl", path=str(tmp_path)))
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed(tmp_path / "a.jsonl", jsonl(ROWS))
+    (tmp_path / "private").mkdir()
+    scandir = os.scandir
+
+    def denied(folder: Any) -> Any:
+        if Path(folder).name == "private":
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(InputError, match=r"/private: may not be read; change its permissions, or name another path$"):
         texts(JsonLines(kind="jsonl", path=str(tmp_path)))
 
 

@@ -79,7 +79,7 @@ def test_a_format_that_only_datasets_reads_is_one_part(tmp_path: Path) -> None:
     (tmp_path / "name").mkdir()
     (tmp_path / "name" / "table.csv").write_text("text,n\nfirst,1\nsecond,2\n")
     reader = Hub(kind="hub", id=str(tmp_path / "name"))
-    assert parts(reader, 0) == [""]
+    assert parts(reader) == [""]
     assert [each.text for each in read(reader, "web", 0)] == ["first", "second"]
 
 
@@ -88,7 +88,7 @@ def test_the_files_of_a_split_are_parts_and_a_bad_row_costs_itself_alone(card_fo
     path.write_text(path.read_text() + "not json\n" + '{"body": "last"}\n')
     reader = Hub(kind="hub", id=str(card_folder), subset="hard", field="body")
     bad: list[Bad] = []
-    (part,) = parts(reader, 0)
+    (part,) = parts(reader)
     assert [each.text for each in read(reader, "web", 0, part, bad.append)] == ["hard 0", "hard 1", "hard 2", "last"]
     assert [(each.place, each.reason, each.excerpt) for each in bad] == [(f"{path}:4", "not valid JSON", "not json")]
 
@@ -96,3 +96,15 @@ def test_the_files_of_a_split_are_parts_and_a_bad_row_costs_itself_alone(card_fo
 def test_rows_are_named_by_the_field_that_the_recipe_says(card_folder: Path) -> None:
     reader = Hub(kind="hub", id=str(card_folder), subset="easy", field="body", id_field=None)
     assert [each.id for each in read(reader, "web", 0)] == [f"{card_folder}/easy.jsonl:{line}" for line in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_row_that_is_too_long_is_bad_though_datasets_reads_it(tmp_path: Path, streaming: bool) -> None:
+    (tmp_path / "name").mkdir()
+    (tmp_path / "name" / "table.csv").write_text(f"text,n\nfirst,1\n{'x' * 101},2\n{'y' * 100},3\n")
+    reader = Hub(kind="hub", id=str(tmp_path / "name"), streaming=streaming, max_bytes=100)
+    bad: list[Bad] = []
+    assert [each.text for each in read(reader, "web", 0, bad=bad.append)] == ["first", "y" * 100]
+    assert [(each.place.rpartition("/")[2], each.reason) for each in bad] == [
+        ("name[train]:1", "longer than 100 bytes")
+    ]

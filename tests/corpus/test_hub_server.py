@@ -174,7 +174,7 @@ for fields in json.loads(sys.argv[1]):
     reader = TypeAdapter(Reader).validate_python({**known, **fields})
     try:
         found = [(each.text, each.id) for each in read(reader, "web", 0, bad=bad.append)]
-        seen.append([parts(reader, 0), found, [(each.place, each.reason) for each in bad]])
+        seen.append([parts(reader), found, [(each.place, each.reason) for each in bad]])
     except InputError as error:
         seen.append(str(error))
 print(json.dumps(seen))

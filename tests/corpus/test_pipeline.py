@@ -2,21 +2,33 @@
 
 import gzip
 import json
+import os
 import random
+import resource
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from smelt.corpus import groups
 from smelt.corpus.build import build_corpus, documents
+from smelt.corpus.duplicates.lines import LineCounts, repeated
 from smelt.corpus.splits import SPLITS
+from smelt.corpus.stages import pipeline
+from smelt.corpus.stages.assembly import Built
+from smelt.corpus.stages.decisions import Table, drop_duplicates
 from smelt.corpus.stages.sample import Samples, merged
+from smelt.corpus.stages.tasks import Task
 from smelt.errors import InputError
 from smelt.files import read_json
 from smelt.recipe.schema import Recipe
+from smelt.recipe.sections.duplicates import Exact, Lines
 
 ONE = {"kind": "local", "workers": 1}
 SYLLABLES = ("ba", "do", "fi", "gu", "ke", "la", "mo", "nu", "pe", "ri", "so", "ta")
@@ -229,6 +241,77 @@ def test_a_new_file_of_a_source_leaves_its_others_as_they_are(tmp_path: Path) ->
     assert contents(tmp_path / "three") == contents(fresh)
 
 
+def notes(folder: Path) -> Recipe:
+    """A recipe of the text files in a folder, which go through the stages."""
+    read = {"kind": "text", "path": str(folder)}
+    return recipe(folder, {"sources": {"notes": {"read": read}}, "dedup": [{"kind": "exact"}]})
+
+
+@pytest.mark.parametrize(("changed", "content"), [("b.txt", "b edited"), ("d.txt", "d is new"), ("b.txt", None)])
+def test_a_group_of_small_files_is_read_again_when_any_of_them_changes(
+    tmp_path: Path, changed: str, content: str | None
+) -> None:
+    """Though the group's first file, which names it, is the same."""
+    texts = {f"{name}.txt": f"{name} as it was" for name in "abc"}
+    (tmp_path / "notes").mkdir()
+    for name, text in texts.items():
+        (tmp_path / "notes" / name).write_text(text)
+    build_corpus(notes(tmp_path / "notes"), tmp_path / "one", artifacts=tmp_path / "artifacts")
+    texts[changed] = content
+    if content is None:
+        (tmp_path / "notes" / changed).unlink()
+    else:
+        (tmp_path / "notes" / changed).write_text(content)
+    build_corpus(notes(tmp_path / "notes"), tmp_path / "two", artifacts=tmp_path / "artifacts")
+    found = [document.text for split in SPLITS for document in documents(tmp_path / "two", "notes", split)]
+    assert sorted(found) == sorted(filter(None, texts.values()))
+
+
+def test_a_group_of_files_that_did_not_change_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "_FILES", 2)
+    (tmp_path / "notes").mkdir()
+    for name in "abcd":
+        (tmp_path / "notes" / f"{name}.txt").write_text(f"{name} as it was")
+    build_corpus(notes(tmp_path / "notes"), tmp_path / "one", artifacts=tmp_path / "artifacts")
+    (tmp_path / "notes" / "d.txt").write_text("d edited")
+    build_corpus(notes(tmp_path / "notes"), tmp_path / "two", artifacts=tmp_path / "artifacts")
+    for number, made in ((0, 1), (1, 2)):
+        files = list(tmp_path.glob(f"artifacts/texts/*/{number:05d}.jsonl.zst"))
+        assert len(files) == 2 and len({file.stat().st_ino for file in files}) == made
+
+
+def test_a_source_that_gained_a_file_while_its_build_was_dead_has_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a dataset of the hub without a revision, whose files no fingerprint knows."""
+    monkeypatch.setattr(pipeline, "inputs", lambda reader, seed: {})
+    made = recipe(tmp_path, {"lines": {}}, web=[["one", "two"], ["three", "four"]])
+
+    def killed(tasks: Sequence[Task], *others: Any) -> None:
+        tasks[0].perform(lambda documents: None)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "perform", killed)
+        build_corpus(made, tmp_path / "corpus", artifacts=tmp_path / "artifacts")
+    (tmp_path / "web" / "+.jsonl").write_text(json.dumps({"text": "five", "id": "first"}) + "\n")
+    build_corpus(made, tmp_path / "corpus", artifacts=tmp_path / "artifacts")
+    assert ids(tmp_path / "corpus", "web") == ["first", "web-0-0", "web-0-1", "web-1-0", "web-1-1"]
+
+
+def test_protected_texts_that_changed_in_place_are_read_again(tmp_path: Path) -> None:
+    """Also by a process, such as a notebook's, that has read them before."""
+    web = [prose(number, 30) for number in range(6)]
+    against = {"path": str(tmp_path / "protected.jsonl"), "field": "text"}
+    for number in (0, 1):
+        (tmp_path / "protected.jsonl").write_text(json.dumps({"text": web[number]}) + "\n")
+        made = recipe(tmp_path, {"decontaminate": {"against": [against]}}, web=web)
+        build_corpus(made, tmp_path / str(number), artifacts=tmp_path / "artifacts")
+        assert ids(tmp_path / str(number), "web") == [f"web-0-{other}" for other in range(6) if other != number]
+
+
 def test_a_task_that_left_no_mark_is_done_again_alone(tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
     build_corpus(many(tmp_path), tmp_path / "whole", artifacts=artifacts)
@@ -248,6 +331,74 @@ def test_a_task_that_left_no_mark_is_done_again_alone(tmp_path: Path) -> None:
     redone = {name for name in before if before[name] != after[name]}
     assert redone == {"manifest.json", *(name for name in before if name.startswith("00002"))}
     assert set(after) == set(before)
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """Twenty more files may be open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    handles = [os.dup(0) for _ in range(20)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(handles) + 1, hard))
+    for handle in handles:
+        os.close(handle)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_many_parts_are_compared_with_few_files_open(tmp_path: Path, few_files: None) -> None:
+    parts = range(60)
+    for number in parts:
+        np.save(tmp_path / f"{number:05d}.npy", np.array([[number % 50, 1], [number, 2]], np.uint64))
+        counts = LineCounts(Lines(), tmp_path / f"{number:05d}.lines")
+        counts.add(["a line of every part", f"a line of part {number}"])
+        counts.close()
+    table = Table.of({"web": [2] * len(parts)})
+    drop_duplicates(table, Exact(kind="exact"), {"web": tmp_path}, tmp_path / "joined.npy")
+    assert np.flatnonzero(table.codes).tolist() == [100, 102, 104, 106, 108, 110, 112, 114, 116, 118]
+    assert len(repeated(Lines(), [tmp_path / f"{number:05d}.lines" for number in parts])) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield small
+    subprocess.run(["umount", "-l", small], check=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "dedup", "stage"),
+    [(600_000, {"kind": "exact"}, "written"), (2_000, {"kind": "minhash", "bands": 10_000, "rows": 1}, "signatures")],
+)
+def test_a_disk_that_fills_up_is_told_in_one_line(
+    tmp_path: Path, small_disk: Path, size: int, dedup: dict[str, Any], stage: str
+) -> None:
+    web = [random.Random(number).randbytes(size // 20).hex() for number in range(20)]
+    made = recipe(tmp_path, {"dedup": [dedup]}, web=web)
+    with pytest.raises(InputError, match=rf"artifacts/{stage}/.*: the disk is full; free some space"):
+        build_corpus(made, tmp_path / "corpus", artifacts=small_disk / "artifacts")
+
+
+def test_documents_are_on_the_disk_before_they_count_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync, assemble = set(), os.fsync, pipeline.assemble
+
+    def syncing(handle: int) -> None:
+        fsync(handle)
+        synced.add(os.fstat(handle).st_ino)
+
+    def assembling(out: Path, built: Built) -> Any:
+        written = {file.stat().st_ino for file in built.written["web"].path.rglob("*.zst")}
+        assert written and written <= synced
+        return assemble(out, built)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(pipeline, "assemble", assembling)
+    build_corpus(recipe(tmp_path, {"dedup": [{"kind": "exact"}]}, web=["one", "two"]), tmp_path / "corpus")
 
 
 def test_a_damaged_stage_is_named(tmp_path: Path) -> None:

@@ -172,9 +172,9 @@ def texts(reader, **options) -> list[str]:
 
 def test_a_folder_of_a_bucket_is_read_like_a_folder_here(bucket: str) -> None:
     reader = JsonLines(kind="jsonl", path=f"{bucket}/web")
-    assert parts(reader, 0) == ["s3://raw/web/a.jsonl.gz", "s3://raw/web/b/c.jsonl.zst"]
+    assert parts(reader) == ["s3://raw/web/a.jsonl.gz", "s3://raw/web/b/c.jsonl.zst"]
     assert texts(reader) == TEXTS
-    assert [text for part in parts(reader, 0) for text in texts(reader, part=part)] == TEXTS
+    assert [text for part in parts(reader) for text in texts(reader, part=part)] == TEXTS
     assert texts(JsonLines(kind="jsonl", path=f"{bucket}/web/**/*.zst")) == TEXTS[3000:]
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from smelt.corpus.duplicates import line_hashes, lines
 from smelt.corpus.duplicates.lines import LineCounts, LineRemover, compared, repeated
+from smelt.corpus.stages.folder import whole_file
 from smelt.errors import InputError
+from smelt.recipe.load import load_recipe
 from smelt.recipe.sections.duplicates import Lines
 
 Parts = list[list[str]]
@@ -65,8 +67,15 @@ def test_sources_are_counted_together_or_apart_or_not_at_all() -> None:
     assert compared(Lines(sources=("code", "web")), names) == [["web", "code"]]
     assert compared(Lines(sources=("code", "web"), across=False), names) == [["web"], ["code"]]
     assert compared(Lines(sources=()), names) == []
-    with pytest.raises(InputError, match=r"corpus.lines.sources: no source 'wbe' .* name one of them"):
-        compared(Lines(sources=("wbe",)), names)
+
+
+def test_a_source_that_is_none_is_named_as_soon_as_the_recipe_is_read(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    sources = "{web: {read: {kind: python-docs}}, code: {read: {kind: python-source}}}"
+    recipe.write_text(f"name: test\ncorpus:\n  sources: {sources}\n  lines: {{sources: [code, wbe]}}\n")
+    said = r"yaml:4: corpus\.lines\.sources: no source 'wbe' \(sources there: web, code\); name one of them$"
+    with pytest.raises(InputError, match=said):
+        load_recipe(recipe)
 
 
 def test_parts_without_documents_are_no_obstacle(tmp_path: Path) -> None:
@@ -110,6 +119,22 @@ def test_files_of_counts_hold_sorted_runs_of_one_size(tmp_path: Path, monkeypatc
     for start in range(0, len(rows), 16):
         assert (np.diff(rows["line"][start : start + 16].astype(object)) > 0).all()
     assert rows["documents"].sum() == 200 and len(np.unique(rows["line"])) == 70
+
+
+def test_counts_whose_file_another_build_cleaned_away_leave_that_builds_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "RUN", 16)
+    found = []
+    for cleaned_away in (False, True):
+        with whole_file(tmp_path / "00000.lines") as path:
+            counts = LineCounts(Lines(min_characters=1), path)
+            counts.add([str(number) for number in range(40)])
+            if cleaned_away:
+                path.unlink()
+            counts.close()
+        found.append((tmp_path / "00000.lines").read_bytes())
+    assert found[0] == found[1] and len(found[0]) == 40 * lines.COUNTED.itemsize
 
 
 @given(st.lists(st.text(st.one_of(st.characters(), st.sampled_from("ab \n\r\t\u3000\u2028\x85"))), max_size=5))

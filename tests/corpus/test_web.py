@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,7 @@ def test_pages_of_an_archive_are_documents_named_by_their_records(tmp_path: Path
     assert found[1].text == "plain words"
     assert "Печь и руда" in found[2].text
     assert not bad
-    assert parts(reader, 0) == [f"{tmp_path}/a.warc{suffix}"]
+    assert parts(reader) == [f"{tmp_path}/a.warc{suffix}"]
 
 
 def test_text_of_a_wet_file_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -198,6 +199,22 @@ def test_an_archive_that_is_cut_gives_the_pages_before_the_cut(tmp_path: Path) -
     ]
     with pytest.raises(InputError, match="truncated"):
         list(read(Warc(kind="warc", path=str(path)), "web", 0))
+
+
+@pytest.mark.parametrize("where", ["between pages", "within a page"])
+def test_damage_in_an_archive_weighs_as_much_as_the_pages_after_it(tmp_path: Path, where: str) -> None:
+    drawn = random.Random(0)
+    pages = [("response", "200 OK", "text/plain", drawn.randbytes(150_000).hex().encode()) for _ in range(20)]
+    first, page, rest = (archive(tmp_path / "some", some).read_bytes() for some in (pages[:5], pages[5:6], pages[6:]))
+    if where == "between pages":
+        page = b"\xff" + page
+    else:
+        page = page[: len(page) // 2] + b"\xff" * 1000 + page[len(page) // 2 + 1000 :]
+    (tmp_path / "a.warc.gz").write_bytes(first + page + rest)
+    found, [bad] = sorted_out(Warc(kind="warc", path=str(tmp_path / "a.warc.gz")))
+    assert [each.text.encode() for each in found] == [content for *_, content in pages[:5]]
+    assert (bad.place, bad.reason) == (f"{tmp_path}/a.warc.gz", "not valid gzip data")
+    assert 12 <= bad.rows <= 18
 
 
 def test_a_page_beyond_the_limit_and_a_repeated_record_are_bad(tmp_path: Path) -> None:

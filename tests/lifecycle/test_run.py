@@ -1,6 +1,7 @@
 """The whole lifecycle on a tiny recipe: every step leaves its files, none is done twice, a killed one goes on."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smelt.errors import InputError
 from smelt.files import check_directory
+from smelt.lifecycle.pretrain import pretrain
+from smelt.lifecycle.steps import Steps
 from smelt.recipe.load import load_recipe
 from smelt.train.records import rows
 
@@ -62,6 +66,22 @@ def test_the_export_and_the_tuned_model_load_in_transformers(finished: Path) -> 
         tokens = torch.tensor([AutoTokenizer.from_pretrained(folder)("def add(a, b):").input_ids])
         with torch.no_grad():
             assert torch.allclose(theirs(tokens).logits, load_model(folder)(tokens), atol=1e-4)
+
+
+def test_post_training_under_torchrun_is_refused_before_anything_starts(workshop) -> None:
+    for command in ("run", "posttrain"):
+        ranks = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
+        result = workshop.smelt(command, "tiny.yaml", "name=many", env=ranks)
+        assert result.returncode == 2 and "posttrain: runs in one process" in result.stderr
+    assert not (workshop.project / "runs" / "many").exists()
+
+
+@pytest.mark.parametrize("change", ["evals.tasks=[adition]", "posttrain.tasks=[adition]"])
+def test_a_misspelt_task_is_found_before_anything_is_built(workshop, tmp_path: Path, change: str) -> None:
+    steps = Steps(tmp_path / "timings.json", lambda text: None)
+    with pytest.raises(InputError, match="unknown task 'adition'; did you mean 'addition'"):
+        pretrain(workshop.load("misspelt", change), tmp_path, resume=False, steps=steps)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_run_does_nothing(workshop, finished: Path) -> None:

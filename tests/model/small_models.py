@@ -7,6 +7,7 @@ from torch import Tensor
 
 from smelt.model.decoder import Decoder
 from smelt.model.init import initialise
+from smelt.model.measures import mean, totals
 from smelt.recipe.sections.model import Model
 
 VOCAB = 61
@@ -36,6 +37,11 @@ def decoder(
             if parameter.ndim == 1:
                 parameter += 0.3 * torch.randn(parameter.shape, generator=generator(name))
     return model
+
+
+def settled(model: Decoder) -> dict[str, Tensor]:
+    """What the model followed since the last step, as means."""
+    return {name: mean(total) for name, total in totals(model).items()}
 
 
 def generator(seed: object = 0) -> torch.Generator:

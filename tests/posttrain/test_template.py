@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from smelt.errors import InputError
-from smelt.posttrain.template import FILE, TEMPLATE, learnable, question, render, template_of
+from smelt.posttrain.template import FILE, TEMPLATE, asking, learnable, render, template_of
 from smelt.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from smelt.tokenizer.train import train_tokenizer
 
@@ -49,7 +49,14 @@ def test_a_conversation_renders_as_the_golden_text() -> None:
 
 def test_a_generation_prompt_opens_the_assistants_turn() -> None:
     assert render(CONVERSATION, add_generation_prompt=True) == GOLDEN + "<|im_start|>assistant\n"
-    assert question("Hi") == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_message_is_put_into_the_tokenizers_own_template(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asking(tokenizer)("Hi") == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    monkeypatch.setitem(tokenizer.config, "chat_template", "{{ messages[0].content }} ->")
+    assert asking(tokenizer)("Hi") == "Hi ->"
 
 
 def test_transformers_renders_and_encodes_the_same(theirs, tokenizer: Tokenizer) -> None:  # type: ignore[no-untyped-def]

@@ -54,6 +54,20 @@ def test_a_run_that_stopped_early_says_how_far_it_came(run: Path) -> None:
     assert facts.status(read_run(run)) == "not started"
 
 
+def test_a_branch_counts_from_where_it_left_its_trunk(run: Path) -> None:
+    text = (run / "recipe.yaml").read_text()
+    past = "[{stage: 0, name: web, steps: 500, sequence: 512, batch_tokens: 32768, mixture: {arithmetic: 1}}]"
+    trunk = f"train:\n  from: {{run: trunk, step: 500, past: {past}}}\n"
+    (run / "recipe.yaml").write_text(text.replace("train:\n  sequence", f"{trunk}  sequence"))
+    assert facts.status(read_run(run)) == "600 of 1,100 steps"
+    assert facts.stages(read_run(run))[0].first_token == 500 * 32_768
+
+
+def test_a_recipe_that_cannot_be_read_leaves_the_steps(run: Path) -> None:
+    (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text().replace("batch_tokens", "batch_words"))
+    assert facts.status(read_run(run)) == "600 steps"
+
+
 def test_steps_that_were_skipped_cost_nothing_and_no_price_means_no_money(run: Path) -> None:
     costs = {cost.step: cost for cost in facts.costs(read_run(run))}
     assert costs["tokenizer"].skipped and costs["tokenizer"].seconds == 0

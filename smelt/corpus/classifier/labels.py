@@ -1,7 +1,7 @@
 """Labelled examples in JSON Lines: a text a row, and a number or a word that says how good it is."""
 
 import json
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def labelled(files: Sequence[Path], text: str, label: str) -> tuple[list[str], l
 def _row(line: bytes, place: str) -> dict[str, object]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: not JSON ({error}); mend or remove the line") from None
     if not isinstance(row, dict):
         raise InputError(f"{place}: not a JSON object; each line is one, with a text and a label")
@@ -44,6 +44,6 @@ def _label(value: object, label: str, place: str) -> float | str:
         return value
     if isinstance(value, bool):
         return str(value).lower()
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{place}: '{label}' is {value!r}; a label is a number or a word")
+    if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise InputError(f"{place}: '{label}' is {value!r:.40}; a label is a number or a word")
     return float(value)

@@ -12,6 +12,8 @@ from smelt.corpus.classifier.features import Counts, Shape, counter
 from smelt.errors import InputError
 from smelt.files import check_directory, read_json, whole_directory, write_json
 
+KIND = "classifier"
+
 
 class Facts(BaseModel):
     """`classifier.json`: a `regression` speaks in units of its labels, within `low` and `high`; a `classification`
@@ -53,7 +55,7 @@ def save(model: Model, folder: Path) -> None:
     """Write `model.safetensors`, `classifier.json` and, last, the manifest."""
     from safetensors.numpy import save_file
 
-    with whole_directory(folder, {"kind": "classifier"}) as inner:
+    with whole_directory(folder, {"kind": KIND}) as inner:
         tensors = {"weights": model.weights, "bias": np.array([model.bias], dtype=np.float64)}
         save_file(tensors, inner / "model.safetensors")
         write_json(inner / "classifier.json", model.facts.model_dump(mode="json"))
@@ -64,7 +66,7 @@ def load(folder: Path) -> Model:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    if check_directory(folder).get("kind") != "classifier":
+    if check_directory(folder).get("kind") != KIND:
         raise InputError(f"{folder}: not a classifier; `smelt corpus classifier` makes one")
     try:
         facts = Facts.model_validate(read_json(folder / "classifier.json"))

@@ -4,6 +4,7 @@ A line is compared without the blanks around it; one that is repeated within a d
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.corpus.duplicates.line_hashes import line_hashes
-from smelt.errors import InputError
 from smelt.recipe.sections.duplicates import Lines
 
 COUNTED = np.dtype([("line", "<u8"), ("documents", "<u4"), ("first", "<u4")])
@@ -24,10 +24,6 @@ Table = NDArray[np.void]
 
 def compared(section: Lines, sources: Sequence[str]) -> list[list[str]]:
     """Which of `sources` have their lines counted together: none, one or many lists; a source in none is left alone."""
-    unknown = set(section.sources or ()) - set(sources)
-    if unknown:
-        there = ", ".join(sources)
-        raise InputError(f"corpus.lines.sources: no source '{min(unknown)}' (sources there: {there}); name one of them")
     chosen = [name for name in sources if section.sources is None or name in section.sources]
     if section.across:
         return [chosen] if chosen else []
@@ -41,11 +37,10 @@ class LineCounts:
     """
 
     def __init__(self, section: Lines, file: Path) -> None:
-        self._section, self._file = section, file
+        self._section, self._out = section, file.open("wb")
         self._sorted = np.empty(0, COUNTED)
         self._new: list[Table] = []
         self._documents = 0
-        file.write_bytes(b"")
 
     def add(self, texts: Sequence[str]) -> None:
         hashes, ends = line_hashes(texts, self._section.min_characters)
@@ -63,6 +58,7 @@ class LineCounts:
         self._settle()
         while len(self._sorted):
             self._write(RUN)
+        self._out.close()
 
     def _settle(self) -> None:
         new = _by_line(np.concatenate([np.empty(0, COUNTED), *self._new]))
@@ -73,8 +69,7 @@ class LineCounts:
         self._sorted["documents"] = _sums(rows["documents"], starts)
 
     def _write(self, count: int) -> None:
-        with self._file.open("ab") as file:
-            file.write(self._sorted[:count].tobytes())
+        self._out.write(self._sorted[:count].tobytes())
         self._sorted = self._sorted[count:].copy()
 
 
@@ -83,14 +78,14 @@ def repeated(section: Lines, files: Sequence[Path]) -> Table:
 
     `files` are the counts of the parts, in order; `part` and `document` say where the line stays.
     """
-    runs = [(part, run) for part, file in enumerate(files) for run in _runs(file)]
-    ranges = max(1, -(-sum(len(run) for _, run in runs) // _RANGE))
-    edges = [(index << 64) // ranges for index in range(1, ranges)]
-    cuts = [[0, *np.searchsorted(run["line"], np.array(edges, np.uint64)).tolist(), len(run)] for _, run in runs]
+    runs = [run for part, file in enumerate(files) for run in _runs(part, file)]
+    ranges = max(1, -(-sum(run.rows for run in runs) // _RANGE))
+    edges = np.array([(index << 64) // ranges for index in range(1, ranges)], np.uint64)
+    cuts = [run.cuts(edges) for run in runs]
     found = [np.empty(0, REPEATED)]
     for index in range(ranges if runs else 0):
-        rows = np.concatenate([run[cut[index] : cut[index + 1]] for (_, run), cut in zip(runs, cuts, strict=True)])
-        parts = np.repeat([part for part, _ in runs], [cut[index + 1] - cut[index] for cut in cuts])
+        rows = np.concatenate([run.read(*cut[index : index + 2]) for run, cut in zip(runs, cuts, strict=True)])
+        parts = np.repeat([run.part for run in runs], [cut[index + 1] - cut[index] for cut in cuts])
         found.append(_often(rows, parts, section.max_documents))
     return np.concatenate(found)
 
@@ -120,11 +115,27 @@ class LineRemover:
         return "\n".join(kept), int(gone.sum())
 
 
-def _runs(file: Path) -> list[Table]:
-    if not file.stat().st_size:
-        return []
-    rows = np.memmap(file, COUNTED, "r")
-    return [rows[first : first + RUN] for first in range(0, len(rows), RUN)]
+@dataclass(frozen=True)
+class _Run:
+    """Rows from the `first` on of a part's file, which is open only while it is looked at: there may be thousands."""
+
+    part: int
+    file: Path
+    first: int
+    rows: int
+
+    def cuts(self, edges: NDArray[np.uint64]) -> list[int]:
+        """Where lines from each edge on begin, with both ends of the run."""
+        rows = np.memmap(self.file, COUNTED, "r", self.first * COUNTED.itemsize, (self.rows,))
+        return [0, *np.searchsorted(rows["line"], edges).tolist(), self.rows]
+
+    def read(self, start: int, stop: int) -> Table:
+        return np.fromfile(self.file, COUNTED, stop - start, offset=(self.first + start) * COUNTED.itemsize)
+
+
+def _runs(part: int, file: Path) -> list[_Run]:
+    rows = file.stat().st_size // COUNTED.itemsize
+    return [_Run(part, file, first, min(RUN, rows - first)) for first in range(0, rows, RUN)]
 
 
 def _often(rows: Table, parts: NDArray[Any], most: int) -> Table:

@@ -24,7 +24,7 @@ def check_bad_share(
 def _told(source: Source, name: str, seed: int, first: Mapping[str, Any]) -> str:
     """What the reader says of the first bad row, with its mend; what is on record where it does not meet it again."""
     place, reason = first["place"], first["reason"]
-    wanted = [part for part in parts(source.read, seed) if part and place.startswith(part)]
+    wanted = [part for part in parts(source.read) if part and place.startswith(part)]
     try:
         for _ in read(source.read, name, seed, max(wanted, key=len, default=None)):
             pass

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from smelt.corpus.duplicates import originals
 from smelt.corpus.filters.table import reasons
-from smelt.corpus.stages.folder import part_file
+from smelt.corpus.stages.folder import new_table, part_file
 from smelt.corpus.stages.measure import read_scores
+from smelt.files import disk_errors
 
 LARGEST_CLUSTERS = 100
 SHOWN_MEMBERS = 5
@@ -113,14 +114,12 @@ def drop_duplicates(table: Table, section: Any, folders: Mapping[str, Path], scr
 
 def _joined(table: Table, folders: Mapping[str, Path], scratch: Path) -> NDArray[np.uint64]:
     parts = [(folder, *each) for source, folder in folders.items() for each in table.parts(source)]
-    loaded = [(place, np.load(part_file(folder, part, ".npy"), mmap_mode="r")) for folder, part, place in parts]
-    columns = loaded[0][1].shape[1] if loaded else 0
-    shape = (len(table.codes), columns)
-    whole: NDArray[np.uint64] = np.lib.format.open_memmap(
-        scratch, mode="w+", dtype=np.uint64, shape=shape, fortran_order=True
-    )
-    for place, signatures in loaded:
-        whole[place] = signatures
+    files = [(part_file(folder, part, ".npy"), place) for folder, part, place in parts]
+    columns = np.load(files[0][0], mmap_mode="r").shape[1]
+    with disk_errors(scratch):
+        whole = new_table(scratch, (len(table.codes), columns), "F")
+    for file, place in files:
+        whole[place] = np.load(file, mmap_mode="r")
     return whole
 
 

@@ -5,6 +5,7 @@ The folder is named by a fingerprint of everything that its contents depend on, 
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import uuid
@@ -12,7 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from smelt.files import MANIFEST, check_directory, disk_errors, fingerprint, read_json, sync, write_json
 
@@ -45,6 +49,13 @@ class Folder:
         check_directory(self.path, contents=False)
         return True
 
+    def forget_others(self, parts: Sequence[str]) -> None:
+        """Remove the marks of parts of other names: a source whose files are not known beforehand may have changed."""
+        for number, part in enumerate(parts):
+            done = mark(self.path, number)
+            if done.is_file() and read_json(done)["part"] != part:
+                done.unlink(missing_ok=True)
+
     def adopt(self, keys: Sequence[str | None]) -> None:
         """Take over the parts with these keys that other folders of the kind have, as hard links.
 
@@ -63,10 +74,11 @@ class Folder:
 
     def finish(self, parts: int, keys: Sequence[str | None] | None = None) -> None:
         """Write the manifest, last: the folder is whole from now on, and others may take over its parts."""
-        for left in self.path.glob(".*"):  # by tasks that were killed
-            left.unlink(missing_ok=True)
-        files = {file.name: {"bytes": file.stat().st_size} for file in sorted(self.path.iterdir())}
-        files.pop(MANIFEST, None)
+        for left in self.path.glob(".*"):  # by tasks that were killed; one of another build can do without
+            if not left.name.startswith(f".{MANIFEST}"):  # of another build that finishes too
+                left.unlink(missing_ok=True)
+        there = sorted(file for file in self.path.iterdir() if not file.name.startswith("."))
+        files = {file.name: {"bytes": file.stat().st_size} for file in there if file.name != MANIFEST}
         marks = [read_json(mark(self.path, part)) for part in range(parts)]
         keys = list(keys or [None] * parts)
         told = {"kind": self.kind, "inputs": self.inputs, "keys": keys, "marks": marks, "files": files}
@@ -108,9 +120,18 @@ def mark(folder: Path, part: int) -> Path:
     return part_file(folder, part, ".json")
 
 
+def write_mark(folder: Path, part: int, counts: Any) -> None:
+    """Say that a part is done, once its files are written."""
+    with whole_file(mark(folder, part)) as temporary:
+        temporary.write_text(json.dumps(counts, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write under another name, which takes its own once it is whole; nothing is left after an error."""
+    """A file to write under another name, which takes its own once it is whole; nothing is left after an error.
+
+    Open it once only: another build that does the same may finish first, and remove it under way.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -125,6 +146,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def new_table(path: Path, shape: tuple[int, int], order: Literal["C", "F"] = "C") -> NDArray[np.uint64]:
+    """A new file of an array to fill, mapped. Its space is reserved, as a disk that is full later ends the process."""
+    with path.open("w+b") as file:
+        header = {"descr": "<u8", "fortran_order": order == "F", "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, start + 8 * math.prod(shape))
+        return np.memmap(file, np.uint64, "r+", start, shape, order)
 
 
 def write_rows(path: Path, rows: Iterable[Any]) -> None:

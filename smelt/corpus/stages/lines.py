@@ -13,10 +13,9 @@ import numpy as np
 from smelt.corpus.document import Document
 from smelt.corpus.duplicates.lines import LineCounts, LineRemover, compared, repeated
 from smelt.corpus.stages.batches import batches
-from smelt.corpus.stages.folder import Folder, mark, part_file, whole_file, write_rows
+from smelt.corpus.stages.folder import Folder, part_file, whole_file, write_mark, write_rows
 from smelt.corpus.stages.sample import Samples, edit_sample
 from smelt.corpus.stages.texts import Heard, write_texts
-from smelt.files import write_json
 from smelt.recipe.sections.duplicates import Lines
 
 FORMAT = 1
@@ -70,7 +69,7 @@ def lines_count_task(settings: dict[str, Any], heard: Heard) -> None:
             documents += len(batch)
             heard(documents)
         counts.close()
-    write_json(mark(folder, number), {"documents": documents})
+    write_mark(folder, number, {"documents": documents})
 
 
 def lines_edit_task(settings: dict[str, Any], heard: Heard) -> None:
@@ -82,7 +81,7 @@ def lines_edit_task(settings: dict[str, Any], heard: Heard) -> None:
     kept = write_texts(folder, number, removing.documents(batches(Path(settings["texts"]), number), heard))
     write_rows(part_file(folder, number, ".edits.jsonl"), removing.samples.rows())
     removed = {"documents": removing.emptied, "bytes": removing.bytes}
-    write_json(mark(folder, number), {"documents": removing.row, "removed": removed, "kept": kept})
+    write_mark(folder, number, {"documents": removing.row, "removed": removed, "kept": kept})
 
 
 class _Removing:

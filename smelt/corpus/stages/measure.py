@@ -18,10 +18,9 @@ from smelt.corpus.document import Document
 from smelt.corpus.duplicates import signatures
 from smelt.corpus.filters.table import FILTERS
 from smelt.corpus.stages.batches import batches
-from smelt.corpus.stages.folder import mark, part_file, whole_file
+from smelt.corpus.stages.folder import mark, new_table, part_file, whole_file, write_mark
 from smelt.corpus.stages.texts import Heard
 from smelt.errors import InputError
-from smelt.files import write_json
 from smelt.recipe.sections.corpus import AnyFilter
 from smelt.recipe.sections.duplicates import AnyDuplicates
 from smelt.recipe.sections.protected import Decontaminate
@@ -49,7 +48,7 @@ def measure_task(settings: dict[str, Any], heard: Heard) -> None:
             done += len(batch)
             heard(done)
     for each in missing:
-        write_json(mark(Path(each["folder"]), number), {"documents": done})
+        write_mark(Path(each["folder"]), number, {"documents": done})
 
 
 def read_scores(folder: Path, number: int, columns: list[str] | None = None) -> Columns:
@@ -60,13 +59,13 @@ def read_scores(folder: Path, number: int, columns: list[str] | None = None) -> 
 
 @contextlib.contextmanager
 def _filter_sink(measure: dict[str, Any], number: int, documents: int) -> Iterator[Sink]:
-    with _scores_sink(_scorer(measure["section"]).score, measure, number) as sink:
+    with _scores_sink(_scorer(measure["section"], measure["made_from"]).score, measure, number) as sink:
         yield sink
 
 
 @contextlib.contextmanager
 def _protected_sink(measure: dict[str, Any], number: int, documents: int) -> Iterator[Sink]:
-    with _scores_sink(_protected(measure["section"]).score, measure, number) as sink:
+    with _scores_sink(_protected(measure["section"], measure["made_from"]).score, measure, number) as sink:
         yield sink
 
 
@@ -129,8 +128,7 @@ class _Signatures:
     def take(self, documents: Sequence[Document]) -> None:
         made = signatures(self._section, [document.text for document in documents])
         if self._table is None:
-            shape = (self._documents, made.shape[1])
-            self._table = np.lib.format.open_memmap(self._path, mode="w+", dtype=np.uint64, shape=shape)
+            self._table = new_table(self._path, (self._documents, made.shape[1]))
         self._table[self._row : self._row + len(made)] = made
         self._row += len(made)
 
@@ -162,13 +160,15 @@ def _parquet() -> Any:
 
 
 @lru_cache
-def _scorer(section: str) -> Any:
+def _scorer(section: str, made_from: str) -> Any:
+    """The scorer of a filter; `made_from` tells the model that its section names from one that was there before."""
     parsed: Any = TypeAdapter(AnyFilter).validate_json(section)
     return FILTERS[parsed.kind](parsed)
 
 
 @lru_cache
-def _protected(section: str) -> Protected:
+def _protected(section: str, made_from: str) -> Protected:
+    """The protected texts; `made_from` tells their files from what was there before."""
     return Protected(Decontaminate.model_validate_json(section))
 
 

@@ -36,7 +36,8 @@ class Measure:
 
     def settings(self) -> dict[str, Any]:
         """What a task takes of it."""
-        return {"folder": str(self.folder.path), "kind": self.kind, "section": self.section}
+        made_from = fingerprint(self.made_from)
+        return {"folder": str(self.folder.path), "kind": self.kind, "section": self.section, "made_from": made_from}
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ What is in a folder already is never made again, so a changed recipe costs only 
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from smelt.corpus.bad import written
 from smelt.corpus.executors import perform
 from smelt.corpus.readers import inputs, parts
 from smelt.corpus.splits import Counts
@@ -29,7 +31,7 @@ from smelt.files import fingerprint
 from smelt.recipe.sections.corpus import Corpus
 from smelt.recipe.sections.duplicates import Lines
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Pipeline:
@@ -44,8 +46,8 @@ class Pipeline:
         self._hear = Hearing(progress)
         self._came: dict[str, Came] = {}
 
-    def run(self, out: Callable[[], AbstractContextManager[Path]]) -> dict[str, Counts]:
-        """Do what is missing, and fill the folder that `out()` gives; returns its report."""
+    def run(self, out: AbstractContextManager[Path]) -> dict[str, Counts]:
+        """Do what is missing, and then enter `out` and fill the folder that it gives; returns its report."""
         texts = self._texts()
         if self._corpus.lines is not None:
             texts = self._lines(self._corpus.lines, texts)
@@ -53,12 +55,12 @@ class Pipeline:
         table, clusters = self._decide(texts, measures)
         self._write(texts, measures, table, clusters)
         built = Built(self._came, texts, measures, self._written, table, clusters)
-        with out() as folder:
+        with out as folder:
             report = assemble(folder, built)
-        for written in self._written.values():
-            shutil.rmtree(written.path, ignore_errors=True)
+        for done in self._written.values():
+            shutil.rmtree(done.path, ignore_errors=True)
             with contextlib.suppress(OSError):  # another build writes there
-                written.path.parent.rmdir()
+                done.path.parent.rmdir()
         return report
 
     def _texts(self) -> dict[str, Folder]:
@@ -69,8 +71,10 @@ class Pipeline:
             read = inputs(source.read, self._seed)
             folder = folders[name] = Folder(self._root, "texts", [FORMAT, name, section, read])
             if not folder.finished:
-                names = [None] if source.documents else parts(source.read, self._seed)
-                keys[name] = _keys_of_files(name, section, read, names)
+                names = [None] if source.documents else parts(source.read)
+                told = [written(part or "") for part in names]
+                keys[name] = _keys_of_files(name, section, read, told)
+                folder.forget_others(told)
                 folder.adopt(keys[name])
                 facts = {"source": name, "section": section, "seed": self._seed}
                 missing[name] = [
@@ -182,8 +186,8 @@ class Pipeline:
                 folder.finish(len(tasks[name]), (keys or {}).get(name))
 
 
-def _per_part(kind: str, name: str, texts: Folder, out: Folder, facts: Mapping[str, Any] | None = None) -> list[Task]:
-    settings = {**(facts or {}), "texts": str(texts.path)}
+def _per_part(kind: str, name: str, texts: Folder, out: Folder, facts: Mapping[str, Any]) -> list[Task]:
+    settings = {**facts, "texts": str(texts.path)}
     return [_task(kind, name, out, number, settings) for number in range(len(texts.marks()))]
 
 
@@ -192,11 +196,18 @@ def _task(kind: str, name: str, out: Folder, number: int, settings: Mapping[str,
     return Task(kind, name, {**settings, "folder": str(out.path), "number": number}, (done,))
 
 
-def _keys_of_files(name: str, section: Any, read: Any, parts: Sequence[str | None]) -> list[str | None]:
-    """What the texts of each part depend on, where a part is a file: its stamp, and how it is read and edited."""
+def _keys_of_files(name: str, section: Any, read: Any, parts: Sequence[str]) -> list[str | None]:
+    """What the texts of each part depend on: the stamps of its files, and how they are read and edited.
+
+    A part is named by its first file, and goes up to the first one of the next part; None where that cannot be told.
+    """
     how = {**section, "read": {**section["read"], "path": None}}
-    stamps = {str(stamp[0]): stamp for stamp in read.get("files", ())}
-    return [fingerprint([FORMAT, name, how, stamps[part]]) if part in stamps else None for part in parts]
+    files = list(read.get("files", ()))
+    places = {str(stamp[0]): place for place, stamp in enumerate(files)}
+    begins = [places.get(part, -1) for part in parts]
+    if -1 in begins or begins != sorted(begins):
+        return [None] * len(parts)
+    return [fingerprint([FORMAT, name, how, files[begin:end]]) for begin, end in pairwise([*begins, len(files)])]
 
 
 def _documents(texts: Folder) -> list[int]:

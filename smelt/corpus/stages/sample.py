@@ -10,10 +10,9 @@ PER_REASON = 20
 
 
 class Samples:
-    """At most `limit` rows a reason: those whose ids have the smallest hashes."""
+    """At most `PER_REASON` rows a reason: those whose ids have the smallest hashes."""
 
-    def __init__(self, limit: int = PER_REASON) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._held: dict[str, list[tuple[int, int, Any]]] = {}
         self._added = 0
 
@@ -21,10 +20,10 @@ class Samples:
         """Offer a document's row, which is made only where it is among those held."""
         held = self._held.setdefault(reason, [])
         hashed = -_hash(name)
-        if len(held) == self._limit and hashed <= held[0][0]:
+        if len(held) == PER_REASON and hashed <= held[0][0]:
             return
         self._added += 1
-        (heapq.heappush if len(held) < self._limit else heapq.heapreplace)(held, (hashed, -self._added, row()))
+        (heapq.heappush if len(held) < PER_REASON else heapq.heapreplace)(held, (hashed, -self._added, row()))
 
     def rows(self) -> list[Any]:
         """The held rows, by reason in the order in which they were met."""

@@ -1,7 +1,7 @@
 """One table from a task's kind to the function that does it, and the task itself, which can travel as JSON."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,14 @@ class Task:
     kind: str
     source: str
     settings: dict[str, Any]
-    marks: tuple[str, ...] = field(default=())
+    marks: tuple[str, ...]
 
     @property
     def done(self) -> bool:
         """Whether it need not be done again."""
         return all(Path(mark).is_file() for mark in self.marks)
 
-    def perform(self, heard: Heard = lambda documents: None) -> None:
+    def perform(self, heard: Heard) -> None:
         """Do it in this process; `heard` is told of the documents so far. InputError names the source or a key."""
         try:
             TASKS[self.kind](self.settings, heard)

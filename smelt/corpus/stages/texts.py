@@ -15,14 +15,13 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from smelt.corpus import streams
-from smelt.corpus.bad import Bad
+from smelt.corpus.bad import Bad, written
 from smelt.corpus.document import Document
 from smelt.corpus.edits.table import EDITS
 from smelt.corpus.readers import read
 from smelt.corpus.splits import line
-from smelt.corpus.stages.folder import mark, part_file, whole_file, write_rows
+from smelt.corpus.stages.folder import part_file, whole_file, write_mark, write_rows
 from smelt.corpus.stages.sample import Samples, edit_sample
-from smelt.files import write_json
 from smelt.recipe.sections.corpus import Source
 from smelt.recipe.sections.edits import AnyEdit
 
@@ -86,7 +85,8 @@ def texts_task(settings: dict[str, Any], heard: Heard) -> None:
     kept = write_texts(folder, number, editing.documents(intake.documents()))
     write_rows(part_file(folder, number, ".bad.jsonl"), intake.bad)
     write_rows(part_file(folder, number, ".edits.jsonl"), editing.samples.rows())
-    write_json(mark(folder, number), {**intake.counts(), "edits": editing.counts(), "kept": kept})
+    part = written(settings["part"] or "")
+    write_mark(folder, number, {"part": part, **intake.counts(), "edits": editing.counts(), "kept": kept})
 
 
 def write_texts(folder: Path, number: int, documents: Iterator[Document]) -> dict[str, int]:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from smelt.corpus.document import Document
-from smelt.corpus.splits import write_splits
+from smelt.corpus.splits import SPLITS, split_file, write_splits
 from smelt.corpus.stages.batches import batches
-from smelt.corpus.stages.folder import mark, part_file, write_rows
+from smelt.corpus.stages.folder import part_file, write_mark, write_rows
 from smelt.corpus.stages.measure import read_scores
 from smelt.corpus.stages.sample import Samples
 from smelt.corpus.stages.texts import Heard
-from smelt.files import write_json
+from smelt.files import disk_errors, sync
 
 SHOWN = 2_000
 
@@ -25,10 +25,14 @@ def write_task(settings: dict[str, Any], heard: Heard) -> None:
     """
     part = _Part(settings)
     folder, number, fraction = part.folder, part.number, settings["fraction"]
-    counts = write_splits(part_folder(folder, number), part.kept(heard), lambda share: share < fraction)
+    out = part_folder(folder, number)
+    with disk_errors(out):
+        counts = write_splits(out, part.kept(heard), lambda share: share < fraction)
+        for split in SPLITS:
+            sync(split_file(out, split))
     write_rows(part_file(folder, number, ".drops.jsonl"), part.samples.rows())
     write_rows(part_file(folder, number, ".shown.jsonl"), part.shown)
-    write_json(mark(folder, number), counts)
+    write_mark(folder, number, counts)
 
 
 def part_folder(folder: Path, number: int) -> Path:

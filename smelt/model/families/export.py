@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from smelt.errors import InputError
-from smelt.files import MANIFEST, read_json, whole_directory, write_json
+from smelt.files import replaceable, whole_directory, write_json
 from smelt.model.decoder import Decoder
 from smelt.model.families.compare import compare
 from smelt.model.families.rules import Use, their_specs, uses
@@ -127,14 +127,6 @@ def _rounded(model: Decoder, specs: Mapping[str, Spec]) -> Decoder:
         for name, parameter in model.named_parameters():
             parameter.copy_(parameter.to(specs[name].dtype))
     return model
-
-
-def replaceable(out: Path, kind: str, word: str) -> None:
-    """InputError unless nothing is at `out`, or an empty folder, or one of this `kind` (in a `word`) that we wrote."""
-    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    ours = (out / MANIFEST).is_file() and read_json(out / MANIFEST).get("kind") == kind
-    if not (empty or ours):
-        raise InputError(f"{out}: exists and is no {word} model; choose another folder or empty it")
 
 
 def _write(source: Source, specs: dict[str, Spec], found: list[Use], folder: Path, shard_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from smelt.recipe.sections.base import Section
 from smelt.recipe.sections.duplicates import AnyDuplicates, Lines
@@ -46,3 +46,11 @@ class Corpus(Section):
     bad_share: float = Field(default=0.01, ge=0, le=1)
     validation_fraction: float = Field(default=0.02, gt=0, lt=0.5)
     executor: AnyExecutor = Local()
+
+    @model_validator(mode="after")
+    def _lines_of_its_sources(self) -> "Corpus":
+        unknown = set((self.lines and self.lines.sources) or ()) - set(self.sources)
+        if unknown:
+            there = ", ".join(self.sources)
+            raise ValueError(f"lines.sources: no source '{min(unknown)}' (sources there: {there}); name one of them")
+        return self

@@ -10,8 +10,8 @@ Words = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Filter(Section):
-    """What every filter shares: `measures` names the fields that change its scores; all others are thresholds, which
-    can be changed without scoring again, and which null switches off."""
+    """What every filter shares: thresholds, which can be changed without scoring again, and which null switches off
+    where it may stand; and what its scores depend on, the fields that `measures` names unless it says otherwise."""
 
     measures: ClassVar[tuple[str, ...]] = ()
 
@@ -46,7 +46,7 @@ class GopherRepetition(Filter):
     """The repetition rules of Gopher (Rae et al. 2021, table A1).
 
     `max_top_ngram` limits, by n, the share of characters in the most frequent n-gram of words, and
-    `max_duplicate_ngram` the share in n-grams that occurred before.
+    `max_duplicate_ngram` the share in n-grams that occurred before. Scores depend on these n; {} switches either off.
     """
 
     kind: Literal["gopher-repetition"]

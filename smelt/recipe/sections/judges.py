@@ -19,8 +19,6 @@ class Language(Filter):
     `model` is a file in fastText's format (lid.176.bin and its kin), otherwise py3langid's own model judges.
     """
 
-    measures: ClassVar[tuple[str, ...]] = ("model",)
-
     kind: Literal["language"]
     keep: tuple[str, ...] = Field(min_length=1)
     min_score: float = Field(default=0.65, ge=0, le=1)
@@ -38,8 +36,6 @@ class Language(Filter):
 
 class Classifier(Filter):
     """Keeps documents that a model of `smelt corpus classifier` (its folder) gives a score within the limits."""
-
-    measures: ClassVar[tuple[str, ...]] = ("model",)
 
     kind: Literal["classifier"]
     model: str
