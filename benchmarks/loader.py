@@ -1,19 +1,21 @@
 """Batches from uint16 shards, documents told apart: tokens a second and core, near and far, from one source and from
-many; and the memory of reading from an index of 1T tokens."""
+many; packing, and batches of packed windows; and the memory of reading from an index of 1T tokens."""
 
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from common import main, row
+from numpy.typing import NDArray
 
 from smelt.dataset.batches import BatchSource
 from smelt.dataset.shards import Shards
 from smelt.recipe.schema import Recipe
+from smelt.recipe.sections.stage import Packing
 
 SEQUENCE, BATCH = 2048, 2**18
 TOKENS, DOCUMENT = 2**27, 1024  # of all sources together, which stay in the page cache
@@ -21,11 +23,12 @@ FAR = 10**9
 SOURCES = (1, 8, 64)
 GOAL = 20e6  # tokens a second and core
 FLAT = 0.8  # at least this share of the speed of the first steps, or of one source
+PACKING, PACKED = 100e6, 0.5  # tokens packed a second and core; share of the speed of concatenated batches
 TRILLION, SHARD = 10**12, 2**30
 MEMORY = 200  # MB
 
 
-def recipe(folder: Path, sources: int, sequence: int = SEQUENCE) -> Recipe:
+def recipe(folder: Path, sources: int, packing: Packing = "concatenate") -> Recipe:
     """Equal shares of `sources` folders of shards, for longer than the far step."""
     names = [f"source-{index}" for index in range(sources)]
     stage = {"name": "all", "steps": 2 * FAR, "mixture": dict.fromkeys(names, 1.0)}
@@ -33,24 +36,35 @@ def recipe(folder: Path, sources: int, sequence: int = SEQUENCE) -> Recipe:
         {
             "name": "loader",
             "dataset": {"shards": {name: str(folder / name) for name in names}},
-            "train": {"sequence": sequence, "batch_tokens": BATCH, "stages": [stage]},
+            "train": {"sequence": SEQUENCE, "batch_tokens": BATCH, "packing": packing, "stages": [stage]},
         }
     )
 
 
-def shards(folder: Path, tokens: int) -> Shards:
-    """Random tokens in documents of one length, each closed with 0."""
+def even(tokens: int) -> NDArray[np.uint64]:
+    """Ends of documents of one length."""
+    return np.arange(DOCUMENT, tokens + 1, DOCUMENT, dtype="<u8")
+
+
+def varied(tokens: int) -> NDArray[np.uint64]:
+    """Ends of documents of all lengths, as long on average."""
+    ends = np.cumsum(np.random.default_rng(0).geometric(1 / DOCUMENT, 2 * tokens // DOCUMENT))
+    return np.append(ends[ends < tokens], tokens).astype("<u8")
+
+
+def shards(folder: Path, ends: NDArray[np.uint64]) -> Shards:
+    """Random tokens in documents with these ends, each closed with 0."""
     folder.mkdir(parents=True)
-    drawn = np.random.default_rng(0).integers(1, 2**16, tokens, dtype=np.uint16)
-    drawn[DOCUMENT - 1 :: DOCUMENT] = 0
+    drawn = np.random.default_rng(0).integers(1, 2**16, int(ends[-1]), dtype=np.uint16)
+    drawn[ends - 1] = 0
     drawn.tofile(folder / "00000.ds")
-    np.arange(DOCUMENT, tokens + 1, DOCUMENT, dtype="<u8").tofile(folder / "00000.ds.index")
+    ends.tofile(folder / "00000.ds.index")
     return Shards(folder)
 
 
 def source(folder: Path, count: int) -> BatchSource:
     plan = recipe(folder, count)
-    opened = {name: shards(Path(path), TOKENS // count) for name, path in plan.dataset.shards.items()}
+    opened = {name: shards(Path(path), even(TOKENS // count)) for name, path in plan.dataset.shards.items()}
     return BatchSource(plan, opened, 0)
 
 
@@ -82,6 +96,22 @@ def speed_rows(quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
+def packed_rows(quick: bool) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        plans = {packing: recipe(Path(scratch), 1, packing) for packing in get_args(Packing)}
+        opened = {"source-0": shards(Path(scratch, "source-0"), varied(TOKENS))}
+        start = time.process_time()
+        opened["source-0"].packed(plans["best-fit"].dataset.span, SEQUENCE)
+        speed = TOKENS / 1e6 / (time.process_time() - start)
+        cases = {packing: (BatchSource(plan, opened, 0), 8) for packing, plan in plans.items()}
+        found = speeds(cases, 20 if quick else 200)
+    packed, plain = (found[packing] / 1e6 for packing in ("best-fit", "concatenate"))
+    return [
+        row("packing", "M tokens/s and core", speed, {"goal": PACKING / 1e6}, 1e6 * speed / PACKING, 1.0),
+        row("packed batches", "M tokens/s and core", packed, {"concatenated": plain}, packed / plain, PACKED),
+    ]
+
+
 def read_a_trillion(folder: Path) -> float:
     """MB by which the memory of this process grows when it opens 1T tokens and reads batches all over them."""
     before = _anonymous()
@@ -98,7 +128,7 @@ def memory_row() -> dict[str, Any]:
         folder = Path(scratch, "source-0")
         folder.mkdir()
         index = Path(scratch, "index")
-        np.arange(DOCUMENT, SHARD + 1, DOCUMENT, dtype="<u8").tofile(index)
+        even(SHARD).tofile(index)
         for number in range(-(-TRILLION // SHARD)):
             path = folder / f"{number:05d}.ds"
             with path.open("wb") as file:
@@ -116,7 +146,7 @@ def _anonymous() -> int:
 
 
 def measure(quick: bool) -> list[dict[str, Any]]:
-    return [*speed_rows(quick), memory_row()]
+    return [*speed_rows(quick), *packed_rows(quick), memory_row()]
 
 
 if __name__ == "__main__":

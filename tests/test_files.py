@@ -1,5 +1,6 @@
 """What is written is whole or absent, and damage is named."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "two")
     assert (tmp_path / "a.txt").read_text() == "two"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_disk_where_not_even_a_folder_can_be_made_is_one_line(tmp_path: Path, monkeypatch) -> None:
+    def mkdir(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(InputError, match="choose a writable folder"):
+        write_text(tmp_path / "new" / "a.txt", "one")
 
 
 def test_a_fingerprint_depends_on_values_and_not_on_their_order() -> None:

@@ -66,7 +66,7 @@ def batches(device: torch.device, vocab: int = VOCAB, rows: int = ROWS, sequence
         for place in range(1, sequence + 1, 2):
             tokens[:, place] = following[tokens[:, place - 1] % 1024]
         inputs, targets = tokens[:, :-1].contiguous().to(device), tokens[:, 1:].contiguous().to(device)
-        yield Batch(inputs, targets, None, torch.zeros(rows, dtype=torch.int64, device=device), 0)
+        yield Batch(inputs, targets, None, torch.zeros(rows, dtype=torch.int64, device=device))
 
 
 def ours(config: Model, case: Case, device: torch.device, compile: bool = True, vocab: int = VOCAB) -> Engine:

@@ -104,12 +104,12 @@ def check(
     from smelt.errors import InputError
     from smelt.infra.lint import lint_script
 
-    found = []
+    found, protected = [], ["runs", *(protect or [])]
     for script in scripts:
         if not script.is_file():
             raise InputError(f"{script}: no such script")
-        protected = ["runs", *(protect or [])]
-        found += [(finding.script or script, finding) for finding in lint_script(script.read_text(), protected)]
+        text = script.read_text(encoding="utf-8", errors="replace")  # commands are ASCII, whatever comments are in
+        found += [(finding.script or script, finding) for finding in lint_script(text, protected)]
     lines = [f"{script}, line {each.line}: '{each.command}' {each.reason}" for script, each in found]
     rows = [{"script": script, "line": each.line, "command": each.command} for script, each in found]
     answer(as_json, {"findings": rows}, "\n".join(lines) or "nothing here deletes checkpoints")
@@ -128,13 +128,14 @@ def _job(recipe: Path, overrides: list[str] | None, project: Path) -> "Job":
 
 
 def _write(text: str, job: "Job", out: Path | None, name: str) -> Path:
-    from smelt.files import write_text
+    from smelt.files import disk_errors, write_text
     from smelt.infra.job import check_text
 
     path = (out or job.scripts / name).absolute()
     if not name.endswith(".yaml"):
         check_text(text, job, str(path))
-    job.scripts.mkdir(parents=True, exist_ok=True)
+    with disk_errors(job.scripts):
+        job.scripts.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     return path
 

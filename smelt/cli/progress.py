@@ -49,13 +49,20 @@ class CorpusProgress:
 
 
 class TrainingProgress(Hook):
-    """A hook of the training loop: step, loss, tokens a second and the time left, on stderr."""
+    """A hook of the training loop: step, loss, tokens a second and the time left, on stderr, until the block that it
+    is entered with ends."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty() and speaks()
         self._bar: Progress | None = None
         self._task: Any = None
         self._last = 0.0
+
+    def __enter__(self) -> "TrainingProgress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop()
 
     def started(self, training: Any) -> None:
         if self._live:
@@ -82,5 +89,9 @@ class TrainingProgress(Hook):
             say(f"  {row['stage']} step {row['step']}/{training.plan.total_steps}  {facts}")
 
     def finished(self, training: Any, done: bool) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None

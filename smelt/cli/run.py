@@ -15,7 +15,8 @@ def run(recipe: RecipeFile, overrides: Overrides = None, project: Project = HERE
     from smelt.lifecycle.run import run as lifecycle
     from smelt.report.summary import text
 
-    folder = lifecycle(loaded, project, hooks=[TrainingProgress()], say=say)
+    with TrainingProgress() as progress:
+        folder = lifecycle(loaded, project, hooks=[progress], say=say)
     result = {"run": folder, "report": folder / "report.html"}
     if speaks():
         answer(as_json, result, f"\n{text(folder)}\n\nreport: {folder / 'report.html'}")

@@ -85,7 +85,9 @@ def choose(
     weight: Annotated[
         list[str] | None, typer.Option(help="LANGUAGE=SHARE of the model's words; else all alike.")
     ] = None,
-    max_share: Annotated[float, typer.Option(help="The largest share of parameters for the embeddings.")] = 0.25,
+    max_share: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="The largest share of parameters for the embeddings.")
+    ] = 0.25,
     max_fertility: Annotated[float, typer.Option(help="Tokens a word up to which a language is covered.")] = 2.5,
     as_json: Json = False,
 ) -> None:

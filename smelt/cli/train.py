@@ -35,6 +35,7 @@ def train(
 
     folder = project / "runs" / loaded.name
     steps = Steps(folder / "timings.json", say)
-    pretrain(loaded, project, resume=resume, steps=steps, hooks=[TrainingProgress()], say=say)
+    with TrainingProgress() as progress:
+        pretrain(loaded, project, resume=resume, steps=steps, hooks=[progress], say=say)
     total = Plan(loaded).total_steps
     answer(as_json, {"run": folder, "step": total}, f"{folder}: {total:,} steps done")

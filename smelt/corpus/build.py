@@ -17,7 +17,7 @@ from smelt.corpus import decontaminate
 from smelt.corpus.alone import alone
 from smelt.corpus.document import Document
 from smelt.corpus.readers import inputs
-from smelt.corpus.splits import Counts, documents, text_share, write_splits
+from smelt.corpus.splits import Counts, documents, write_splits
 from smelt.corpus.stages import reports
 from smelt.corpus.stages.assembly import settle, total, write_bad, write_reports
 from smelt.corpus.stages.bad_share import check_bad_share
@@ -30,7 +30,7 @@ from smelt.files import MANIFEST, check_directory, disk_errors, fingerprint, rea
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.corpus import Corpus
 
-__all__ = ["FORMAT", "Report", "build_corpus", "corpus_inputs", "documents", "text_share"]
+__all__ = ["FORMAT", "Report", "build_corpus", "corpus_inputs", "documents"]
 
 FORMAT = 3
 Report = dict[str, Counts]

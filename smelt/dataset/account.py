@@ -81,11 +81,14 @@ def _stage(
 def _left_out(recipe: Recipe, available: Mapping[str, int]) -> list[str]:
     """What cannot be part of the account, and why."""
     train = recipe.section("train")
-    said = [
-        f"train.caps.{source}: left out, as its size is unknown"
+    unknown = [
+        f"'{source}'"
         for source, cap in train.caps.items()
         if cap.epochs is not None and cap.factor is None and source not in available
     ]
+    said = []
+    if unknown:
+        said.append(f"train.caps: all left out, as the size of {', '.join(unknown)} is unknown; give it with --have")
     if train.trunk is not None and train.trunk.past is None:
         said.append(f"train.from: left out with all caps, as what run '{train.trunk.run}' read is not known here")
     return said

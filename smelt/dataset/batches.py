@@ -34,7 +34,6 @@ class Batch:
     targets: Tensor
     starts: Tensor | None
     sources: Tensor
-    step: int
 
 
 class BatchSource:
@@ -70,7 +69,6 @@ class BatchSource:
             torch.from_numpy(targets),
             None if starts is None else torch.from_numpy(starts),
             torch.from_numpy(windows.sources),
-            step,
         )
 
     def _packed(

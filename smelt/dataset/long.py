@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.dataset.shards import Shards
-from smelt.dataset.writer import write_shards
+from smelt.dataset.writer import token_bytes, write_shards
 from smelt.errors import InputError
 from smelt.files import MANIFEST, read_json, whole_directory
 from smelt.recipe.sections.dataset import LongDocuments
 from smelt.tokenizer.tokenizer import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 _NAME = "long"
 
 
@@ -39,11 +39,11 @@ def build_long(name: str, section: LongDocuments, source: Shards, tokenizer: Tok
         "kind": "shards",
         "tokenizer": tokenizer.hash,
         "tokenizer_length": len(tokenizer),
-        "token_bytes": source.token_bytes,
+        "token_bytes": token_bytes(len(tokenizer)),
         "inputs": long_inputs(section, source),
     }
     with whole_directory(out, manifest) as folder:
-        ids = _documents(source, section.tokens)
+        ids = _documents(source, section.tokens, tokenizer.eos)
         where = folder / _NAME / "train"
         counts = write_shards(where, ids, eos=tokenizer.eos, length=len(tokenizer), tokenizer=tokenizer.hash)
         manifest["sources"] = {_NAME: {"train": counts}}
@@ -56,11 +56,12 @@ def open_long(folder: Path) -> Shards:
     return Shards(folder / _NAME / "train", {Path(file).name: entry["sha256"] for file, entry in files.items()})
 
 
-def _documents(source: Shards, tokens: int) -> Iterator[NDArray[np.uint32]]:
-    """The ids of each long document without its end."""
+def _documents(source: Shards, tokens: int, eos: int) -> Iterator[NDArray[np.uint32]]:
+    """The ids of each long document without its end, which documents of shards made elsewhere may not have."""
     first = 0
     for lengths in source.lengths():
         for place in np.flatnonzero(lengths >= tokens).tolist():
             start, end = source.document_bounds(first + place)
-            yield source.read(start, end - start - 1).astype(np.uint32)
+            ids = source.read(start, end - start).astype(np.uint32)
+            yield ids[:-1] if ids[-1] == eos else ids
         first += len(lengths)

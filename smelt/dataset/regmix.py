@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import InputError
+from smelt.recipe.mixtures.weights import rounded
 
 Floats = NDArray[np.float64]
 FOLDS = 5
 _STRENGTHS = (2.0, 50.0)  # Dirichlet concentrations per source: from far away to close around the base
 _LITTLE = 1e-3  # a share beside which none counts as nothing
 _SIMULATED, _BEST = 100_000, 100
-_DECIMALS = 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def draw_mixtures(base: Mapping[str, float], count: int, seed: int) -> list[dict
     """
     names = [name for name, weight in base.items() if weight > 0]
     drawn = _drawn(np.array([base[name] for name in names]), count - 1, np.random.default_rng(seed))
-    return [dict(zip(names, _rounded(row), strict=True)) for row in (_shares(base, names), *drawn)]
+    return [rounded(dict(zip(names, row.tolist(), strict=True))) for row in (_shares(base, names), *drawn)]
 
 
 def propose(
@@ -62,20 +62,23 @@ def propose(
 ) -> Proposal:
     """The mixture of least foreseen loss, given what runs of `mixtures` lost; `most` are the largest shares allowed.
 
-    Raises InputError for fewer than ten runs, or limits that leave nothing to propose.
+    Raises InputError for fewer than ten runs, limits of unknown sources, or limits that leave nothing to propose.
     """
     if len(mixtures) < 2 * FOLDS:
         raise InputError(f"{len(mixtures)} small runs cannot be regressed; make at least {2 * FOLDS}")
     names = list(dict.fromkeys(name for each in [base, *mixtures] for name in each))
+    unknown = next((source for source in most or {} if source not in names), None)
+    if unknown is not None:
+        raise InputError(f"--most: unknown source '{unknown}' (known sources: {', '.join(names)})")
     known = np.array([_shares(each, names) for each in mixtures])
     measured = np.array(losses, dtype=np.float64)
     label, model, foreseen = _best_model(known, measured, seed)
     rows = _simulated(names, base, most or {}, seed)
     order = np.argsort(model.predict(rows), kind="stable")[:_BEST]
-    answer = np.array(_rounded(rows[order].mean(axis=0)))
-    at_answer, at_base = model.predict(np.stack([answer / answer.sum(), _shares(base, names)])).tolist()
+    mixture = rounded(dict(zip(names, rows[order].mean(axis=0).tolist(), strict=True)))
+    at_answer, at_base = model.predict(np.stack([_shares(mixture, names), _shares(base, names)])).tolist()
     return Proposal(
-        mixture={name: share for name, share in zip(names, answer.tolist(), strict=True) if share},
+        mixture=mixture,
         foreseen=at_answer,
         base=at_base,
         model=label,
@@ -140,13 +143,6 @@ def _shares(weights: Mapping[str, float], names: Sequence[str]) -> Floats:
     row = np.array([weights.get(name, 0.0) for name in names], dtype=np.float64)
     shares: Floats = row / row.sum()
     return shares
-
-
-def _rounded(row: Floats) -> list[float]:
-    """Shares of four decimals that sum to one, each at least 0.0001; what rounding leaves goes to the largest."""
-    units = np.maximum(np.rint(row * 10**_DECIMALS).astype(int), 1)
-    units[units.argmax()] += 10**_DECIMALS - units.sum()
-    return [int(each) / 10**_DECIMALS for each in units]
 
 
 def _spearman(a: Floats, b: Floats) -> float:

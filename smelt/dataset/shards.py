@@ -1,7 +1,7 @@
 """Folders of token shards, ours or datatrove's, opened as one memory-mapped stream of tokens a source."""
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -38,7 +38,6 @@ class Shards:
         self._hashes = hashes or {}
         self._starts = [shard.start for shard in self.files]
         self._first_documents = [shard.first_document for shard in self.files]
-        self._bounds = np.array(self._starts)
         self.tokens = sum(shard.tokens for shard in self.files)
         self.documents = sum(shard.documents for shard in self.files)
         self.token_bytes = self.files[0].token_bytes
@@ -50,11 +49,6 @@ class Shards:
         """Identifies the stream: from known hashes, or else from sizes and samples of every file."""
         paths = [path for shard in self.files for path in (shard.path, shard.index)]
         return fingerprint([self._hashes.get(path.name) or _sampled(path) for path in paths])
-
-    @cached_property
-    def ends(self) -> Integers:
-        """Where each document ends (one past its last token), int64 [documents], in memory."""
-        return np.concatenate([self._map(i)[1].astype(np.int64) + shard.start for i, shard in enumerate(self.files)])
 
     def read(self, start: int, count: int) -> NDArray[np.unsignedinteger]:
         """A copy of `count` tokens from position `start`, as uint16 or uint32."""
@@ -86,35 +80,12 @@ class Shards:
             low, high = ends.searchsorted(np.array((local, local + count), dtype=np.uint64), "right").tolist()
             return part, ends[low:high] - np.uint64(local)
         part = np.append(self.read(start, count), self.token((start + count) % self.tokens))
-        return part, self.ends_within(np.array([start]), count)[1]
+        return part, self._ends_across(start, count)
 
     def token(self, position: int) -> int:
         """The token at one position."""
         number = bisect_right(self._starts, position) - 1
         return int(self._map(number)[0][position - self._starts[number]])
-
-    def ends_within(self, offsets: Integers, count: int) -> tuple[Integers, Integers]:
-        """Document ends in the windows of `count` tokens that begin at `offsets`.
-
-        Returns (row, column) pairs: the document ends before column `column` (1 to `count`) of window `row`.
-        """
-        first = np.searchsorted(self._bounds, offsets, side="right") - 1
-        last = np.searchsorted(self._bounds, offsets + count, side="left") - 1
-        across = range(int((last - first).max()) + 1)
-        pairs = []
-        for number in np.unique([np.minimum(first + further, last) for further in across]):
-            rows = np.flatnonzero((first <= number) & (number <= last))
-            pairs.append(self._ends_in_shard(int(number), rows, offsets[rows], count))
-        row, column = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        return row, column
-
-    def document_starts(self, start: int, count: int) -> NDArray[np.int32]:
-        """For `count` tokens from `start`: where each one's document begins, relative to `start`, 0 if before it."""
-        _, columns = self.ends_within(np.array([start]), count)
-        starts = np.zeros(count, dtype=np.int32)
-        columns = columns[columns < count]
-        starts[columns] = columns
-        return np.maximum.accumulate(starts)
 
     def document_at(self, position: int) -> tuple[int, Shard]:
         """The number of the document that holds a token, and its shard."""
@@ -157,15 +128,15 @@ class Shards:
         """Pack, into a folder of its own."""
         write_table(self.lengths(), self.tokens, span, sequence, out)
 
-    def _ends_in_shard(self, number: int, rows: Integers, offsets: Integers, count: int) -> tuple[Integers, Integers]:
-        shard, ends = self.files[number], self._map(number)[1]
-        local = np.maximum(offsets - shard.start, 0).astype(np.uint64)
-        beyond = np.clip(offsets - shard.start + count, 0, shard.tokens).astype(np.uint64)
-        low, high = np.searchsorted(ends, local, side="right"), np.searchsorted(ends, beyond, side="right")
-        found = high - low
-        which = np.repeat(np.arange(len(rows)), found)
-        place = np.arange(found.sum()) + np.repeat(low - (np.cumsum(found) - found), found)
-        return rows[which], ends[place].astype(np.int64) + shard.start - offsets[which]
+    def _ends_across(self, start: int, count: int) -> Integers:
+        """In which columns, from 1 to `count`, a document has just ended, in a window at the end of a shard."""
+        columns = []
+        for number in range(bisect_right(self._starts, start) - 1, bisect_left(self._starts, start + count)):
+            ends, before = self._map(number)[1], start - self._starts[number]
+            bounds = np.array((max(0, before), before + count), dtype=np.uint64)
+            low, high = ends.searchsorted(bounds, "right").tolist()
+            columns.append(ends[low:high].astype(np.int64) - before)
+        return np.concatenate(columns)
 
     def _map_shard(self, number: int) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint64]]:
         """(tokens, document ends) of a shard, memory-mapped."""

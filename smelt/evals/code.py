@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from smelt.corpus.build import text_share
 from smelt.corpus.python import read_source
+from smelt.corpus.splits import text_share
 from smelt.evals.task import Item, shuffled
 from smelt.recipe.sections.corpus import Corpus
 

@@ -1,4 +1,4 @@
-"""torchrun: starts the processes of a machine, and starts all of them again when one dies."""
+"""torchrun: starts the processes of a machine, and, where no supervisor does, all of them again when one dies."""
 
 import shlex
 
@@ -9,9 +9,11 @@ from smelt.infra.templates import render
 def script(job: Job) -> str:
     """A shell script that trains on this machine, or, run on each of several machines, on all of them."""
     nodes = job.recipe.infra.nodes
+    if nodes == 1:
+        return render("torchrun.sh.jinja", job, train=f"{job.command('train')} --supervise")
     here = '--rdzv-endpoint="$head:$port" --rdzv-id={} --rdzv-conf="is_host=$([ "$rank" = 0 ] && echo 1 || echo 0)"'
-    meeting = "--standalone" if nodes == 1 else f"--rdzv-backend=c10d {here.format(shlex.quote(job.recipe.name))}"
-    return render("torchrun.sh.jinja", job, torchrun=torchrun(job, meeting))
+    meeting = f"--rdzv-backend=c10d {here.format(shlex.quote(job.recipe.name))}"
+    return render("torchrun.sh.jinja", job, train=torchrun(job, meeting))
 
 
 def torchrun(job: Job, meeting: str, restarts: int | None = None) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from smelt.errors import Stopped
+from smelt.evals.tasks import find_tasks
 from smelt.files import fingerprint
 from smelt.lifecycle.artifacts import Artifacts, prepare
 from smelt.lifecycle.evaluation import command, validation_shards
@@ -36,6 +37,8 @@ def pretrain(
     Under torchrun every rank calls this; the first, to which it returns true, builds what is missing of the data, and
     does whatever comes after training.
     """
+    find_tasks(recipe.evals.tasks)
+    find_tasks(recipe.posttrain.tasks if recipe.posttrain else ())
     world = World.of_environment(resolve_device(recipe.infra))
     recipe = resolved(recipe)
     start(world, check_layout(recipe, world.ranks))

@@ -76,7 +76,10 @@ def sweep_tokenizers(recipe: Recipe, corpus: Path, sizes: Sequence[int], out: Pa
 def choose_tokenizer(
     recipe: Recipe, compared: Path, weights: Mapping[str, float], max_share: float, max_fertility: float
 ) -> Choice:
-    """A tokenizer of a saved comparison for the recipe's model and the languages in `weights` (all alike, if empty)."""
+    """A tokenizer of a saved comparison for the recipe's model and the languages in `weights` (all alike, if empty).
+
+    Of a checkpoint that the model starts from, all but the weights is read.
+    """
     found = read_json(compared)
     try:
         names = {field.name for field in fields(Measured)}
@@ -87,6 +90,10 @@ def choose_tokenizer(
     fertility = across(rows, "fertility")
     languages = weights or {language: 1.0 for each in fertility.values() for language in each}
     candidates = [Candidate(name, vocabularies[name], fertility[name]) for name in vocabularies]
+    if recipe.section("model").load is not None:
+        from smelt.model.warm import resolved  # torch, which no other recipe needs
+
+        recipe = resolved(recipe)
     return choose(candidates, target(recipe.section("model"), languages), max_share, max_fertility)
 
 

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from smelt.files import read_json
+from smelt.recipe.branch import with_amendments
 from smelt.recipe.load import load_recipe
 from smelt.recipe.mixtures.plateau import Point, Recommendation, recommend
 from smelt.recipe.plan import Plan, Segment
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.adapt import Adapt, Capability
 from smelt.recipe.sections.amendment import Amendment
+from smelt.train.checkpoints import step_in
 from smelt.train.loop import Hook, Training
 from smelt.train.records import event
 
 
 class Adaptation(Hook):
-    """Looks, on the first rank and at each logged step, at what has been measured since the mixture last changed.
+    """Looks, on the first rank and at each logged step, at what has been measured since the mixture last changed; not
+    at what a life that the run was taken back from had measured of later steps.
 
     A recommendation is said and put into the events, unless it is the one before again. Where the recipe says `apply`,
     the run is asked to leave, and `amended` gives the recipe that it goes on with.
@@ -24,25 +27,28 @@ class Adaptation(Hook):
 
     def __init__(self, section: Adapt, say: Callable[[str], None]) -> None:
         self._section, self._say = section, say
-        self._seen, self._told = 0, ""
+        self._seen: list[_File] = []
+        self._abandoned: set[_File] = set()
+        self._told = ""
         self._made: tuple[int, Recommendation] | None = None
 
     def started(self, training: Training) -> None:
-        self._seen, self._told, self._made = 0, "", None
+        self._seen, self._told, self._made = [], "", None
+        self._abandoned = {each for each in _evaluations(training.run) if each.step > training.at.step}
 
     def stepped(self, training: Training, row: dict[str, Any] | None) -> None:
         if row is None or not training.engine.world.is_first or self._made is not None:
             return
-        done = sorted((training.run / "evals").glob("step-*.json"))
-        if len(done) == self._seen:
+        done = [each for each in _evaluations(training.run) if each not in self._abandoned]
+        if done == self._seen:
             return
-        self._seen = len(done)
+        self._seen = done
         segment = training.plan.at(training.at.step)
         if segment.stage < 0 or training.at.step >= training.plan.total_steps:
             return
         since = _mixed_since(training.plan, segment)
         mixture = segment.train.stages[segment.stage].mixture
-        found = recommend(self._section, curves(self._section, done, since), mixture)
+        found = recommend(self._section, curves(self._section, [each.path for each in done], since), mixture)
         if found is not None and self._told != f"{found.stalled} {found.mixture}":
             self._told = f"{found.stalled} {found.mixture}"
             self._tell(training, segment, found)
@@ -56,7 +62,7 @@ class Adaptation(Hook):
         change = Amendment.model_validate(
             {"from_step": step, "set": {f"train.stages.{stage}.mixture": dict(found.mixture)}, "by": "plateau"}
         )
-        return Recipe.model_validate({**dict(recipe), "amendments": (*recipe.amendments, change)})
+        return with_amendments(recipe, (*recipe.amendments, change), "the recipe")
 
     def _tell(self, training: Training, segment: Segment, found: Recommendation) -> None:
         gains = {name: {"state": each.state, "gain": each.gain} for name, each in found.trends.items()}
@@ -120,4 +126,18 @@ def restored(recipe: Recipe, frozen: Recipe | None) -> Recipe:
     if len(users) == len(frozen.amendments) or list(recipe.amendments[: len(users)]) != users:
         return recipe
     amendments = (*frozen.amendments, *recipe.amendments[len(users) :])
-    return Recipe.model_validate({**dict(recipe), "amendments": amendments})
+    return with_amendments(recipe, amendments, "the recipe, with those that the run made by itself")
+
+
+class _File(NamedTuple):
+    """What is on record of one step, and when it was written."""
+
+    step: int
+    path: Path
+    written: int
+
+
+def _evaluations(run: Path) -> list[_File]:
+    """All evaluations that are there, by step."""
+    found = [(step_in(path.stem), path) for path in (run / "evals").glob("step-*.json")]
+    return sorted(_File(step, path, path.stat().st_mtime_ns) for step, path in found if step is not None)

@@ -9,10 +9,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from smelt.dataset.shards import Shards
+from smelt.errors import InputError
 from smelt.evals.run import evaluate
 from smelt.evals.validation import bigram_bits_per_byte, bits_per_byte, train_bigram
 from smelt.files import write_json
@@ -20,7 +22,7 @@ from smelt.model.decoder import Decoder
 from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.tokenizer.tokenizer import Tokenizer
-from smelt.train.checkpoints import checkpoint_path, step_of
+from smelt.train.checkpoints import checkpoints, step_of
 from smelt.train.loop import Hook, Training
 from smelt.train.records import event
 
@@ -102,9 +104,9 @@ class CheckpointEvaluation(Hook):
         if training.engine.world.is_first:
             self._worker = threading.Thread(target=self._work, name="evaluation", daemon=True)
             self._worker.start()
-            last = checkpoint_path(training.run, training.at.step)
-            if last.is_dir() and not evaluation_path(training.run, training.at.step).is_file():
-                self.saved(last)
+            for path in checkpoints(training.run):
+                if step_of(path) <= training.at.step and not evaluation_path(training.run, step_of(path)).is_file():
+                    self.saved(path)
 
     def wants_checkpoint(self, training: Training) -> bool:
         return self._measure.due(training.at.step)
@@ -130,11 +132,20 @@ class CheckpointEvaluation(Hook):
 
     def _attempt(self, training: Training, path: Path) -> None:
         for attempt in range(1, ATTEMPTS + 1):
-            ran = subprocess.run(self._command(path), capture_output=True, text=True)
-            if ran.returncode == 0:
+            reason = _failure(self._command(path))
+            if reason is None:
                 return
-            reason = (ran.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-            event(training.run, "evaluation_failed", step=step_of(path), attempt=attempt, reason=reason)
+            with suppress(InputError, OSError):  # a disk that has no room for this line must not end the evaluations
+                event(training.run, "evaluation_failed", step=step_of(path), attempt=attempt, reason=reason)
+
+
+def _failure(command: Sequence[str]) -> str | None:
+    """The last word of a process that failed, or why it could not be started; None if all went well."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        return str(error)
+    return None if ran.returncode == 0 else (ran.stderr.strip().splitlines() or ["it ended without a word"])[-1]
 
 
 def evaluation_path(run: Path, step: int) -> Path:

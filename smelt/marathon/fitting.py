@@ -1,13 +1,17 @@
 """`infra.micro_batch: auto`: how many windows a forward pass may take, measured on CUDA and estimated on a CPU."""
 
+import gc
+from contextlib import suppress
+
 import torch
 
+from smelt.errors import InputError
 from smelt.model.balance import Balance
 from smelt.model.measures import TokenMeans
 from smelt.parallel.engine import Engine
 from smelt.recipe.sections.model import Model
 from smelt.train.loop import Training
-from smelt.train.memory import available, largest_that_fits, naming_the_field, peak_memory
+from smelt.train.memory import available, forget_peak, largest_that_fits, naming_the_field, peak_memory
 
 CPU_TOKENS = 4096  # a pass over more of them is no faster on a CPU
 REMEMBERED = 40  # numbers a layer keeps of a token for the backward pass, for each of its hidden channels
@@ -23,9 +27,17 @@ def fitted(training: Training) -> int:
     if world.device.type == "cpu":
         size = _estimated(recipe.section("model"), train.sequence, training.dtype, rows, world.ranks)
     else:
-        one, two = (_measured(training, size, rows) for size in (1, min(2, rows)))
-        size = largest_that_fits(rows, one, two, available(world.device) - _still_to_come(training))
+        size = measured(training, rows)
     return min(training.ranks.gather(size))
+
+
+def measured(training: Training, rows: int) -> int:
+    """The most of `rows` windows a pass that fit this rank, by what one takes and what two take."""
+    one = _peak(training, 1, rows)
+    two = _peak_of_two(training, rows) if rows > 1 else None
+    if two is None:
+        return 1
+    return largest_that_fits(rows, one, two, available(training.engine.world.device) - _still_to_come(training))
 
 
 def _estimated(model: Model, sequence: int, dtype: torch.dtype, rows: int, ranks: int) -> int:
@@ -46,7 +58,24 @@ def _still_to_come(training: Training) -> int:
     return OPTIMIZER * sum(each.nbytes for each in held)
 
 
-def _measured(training: Training, size: int, rows: int) -> int:
+def _peak_of_two(training: Training, rows: int) -> int | None:
+    """`_peak` of two windows; None where they do not fit. Processes that have run apart cannot go on together."""
+    peak = 0
+    with suppress(InputError):
+        peak = _peak(training, 2, rows)
+    peaks = training.ranks.gather(peak)
+    if all(peaks):
+        return peak
+    if any(peaks) or training.engine.world.layout.pipeline > 1:
+        raise InputError(
+            "infra.micro_batch: 'auto' has tried 2 windows at a time, which do not fit the memory of every process; "
+            "set it to 1"
+        )
+    _give_up(training.engine)
+    return None
+
+
+def _peak(training: Training, size: int, rows: int) -> int:
     """Peak bytes of a step, without its update, on `size` windows a pass."""
     engine, device = training.engine, training.engine.world.device
     layout = engine.world.layout
@@ -54,12 +83,24 @@ def _measured(training: Training, size: int, rows: int) -> int:
     tokens = torch.zeros(many, training.recipe.section("train").sequence, dtype=torch.int64, device=device)
     with naming_the_field(size):
         for _ in range(2):  # the first pass compiles, and fills what is made once
-            torch.cuda.reset_peak_memory_stats(device)
+            forget_peak(device)
             engine.forward_backward(tokens, tokens.int(), tokens, size, torch.zeros((), device=device))
             engine.reduce_gradients()
     peak = peak_memory(device)
     _forget(engine)
     return peak
+
+
+def _give_up(engine: Engine) -> None:
+    """Leave nothing behind of a pass that broke off."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for part in engine.parts:
+        if isinstance(part, FSDPModule):
+            part.reset_iter_state()
+    _forget(engine)
+    gc.collect()  # the error still holds what the pass had made
+    torch.cuda.empty_cache()
 
 
 def _forget(engine: Engine) -> None:

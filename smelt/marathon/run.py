@@ -63,15 +63,17 @@ def train_run(
     world = world or World.single(resolve_device(recipe.infra))
     ranks = Together(world)
     tokens = {name: shards.tokens for name, shards in sources.items()}
-    wanted = ranks.first(lambda: freeze(recipe, run, tokenizer.padded, world, tokens))
 
     def saved(path: Path) -> None:
         for hook in hooks:
             hook.saved(path)
 
-    saver = Saver(run, wanted.section("train").checkpoints, world, say, saved)
+    saver = Saver(run, recipe.section("train").checkpoints, world, say, saved)
     done = False
     try:
+        if resume:
+            saver.fetch_records()
+        wanted = ranks.first(lambda: freeze(recipe, run, tokenizer.padded, world, tokens))
         data = data_fingerprint(tokenizer, sources)
         streams = ranks.first(lambda: make_tables(wanted, sources))
         newest = _newest(run, wanted, (data, streams), resume, saver, ranks)
@@ -81,23 +83,18 @@ def train_run(
         training.at.data, training.at.streams = data, streams
         training.at.life = ranks.first(lambda: _lives(run))
         if training.at.step >= training.plan.total_steps:
-            done = True
-            return Outcome(run, training.at.step, True)
-        if training.recipe.infra.micro_batch == "auto":
-            infra = training.recipe.infra.model_copy(update={"micro_batch": fitted(training)})
-            training.recipe = training.recipe.model_copy(update={"infra": infra})
-        if world.is_first:
-            _open(training, newest, changes, say)
-            for line in (*notices(training.recipe), *epoch_warnings(training.recipe, tokens)):
-                say(f"note: {line}")
-        done = _trained(training, hooks, sources)
+            done = _ended(training, hooks)
+        else:
+            _open(training, newest, changes, tokens, say)
+            done = _trained(training, hooks, sources)
+        asked = any(ranks.gather(training.stop.asked.is_set()))  # before the first rank stays to upload and evaluate
     finally:
         saver.close(done)
     for hook in hooks:
         hook.closed()
     if world.is_first:
-        event(run, "done" if done else "stop", step=training.at.step)
-    return Outcome(run, training.at.step, done, any(ranks.gather(training.stop.asked.is_set())))
+        _close(run, "done" if done else "stop", training.at.step)
+    return Outcome(run, training.at.step, done, asked)
 
 
 def data_fingerprint(tokenizer: Tokenizer, sources: Mapping[str, Shards]) -> str:
@@ -205,7 +202,24 @@ def _check_consumed(training: Training, checkpoint: Path) -> None:
             )
 
 
-def _open(training: Training, newest: Path | None, changes: list[str], say: Callable[[str], None]) -> None:
+def _open(
+    training: Training,
+    newest: Path | None,
+    changes: list[str],
+    tokens: Mapping[str, int],
+    say: Callable[[str], None],
+) -> None:
+    """Resolve the micro-batch, on every rank, and on the first one write and say what the run is and how it begins."""
+    if training.recipe.infra.micro_batch == "auto":
+        infra = training.recipe.infra.model_copy(update={"micro_batch": fitted(training)})
+        training.recipe = training.recipe.model_copy(update={"infra": infra})
+    if training.engine.world.is_first:
+        _write(training, newest, changes, say)
+        for line in (*notices(training.recipe), *epoch_warnings(training.recipe, tokens)):
+            say(f"note: {line}")
+
+
+def _write(training: Training, newest: Path | None, changes: list[str], say: Callable[[str], None]) -> None:
     """Write what the run is, and that it begins or goes on."""
     run, model = training.run, training.engine.config
     run.mkdir(parents=True, exist_ok=True)
@@ -231,6 +245,26 @@ def _trained(training: Training, hooks: Sequence[Hook], sources: Mapping[str, Sh
         return run_loop(training, hooks)
     except LossLost as lost:
         raise explained(lost, training, sources) from None
+
+
+def _ended(training: Training, hooks: Sequence[Hook]) -> bool:
+    """Of a run that has taken its last step already: the hooks make up for what a crash after it cut short."""
+    last = training.plan.at(training.at.step)
+    if last.model is not None:
+        training.engine.reconfigure(last.model)
+    for hook in hooks:
+        hook.started(training)
+    for hook in hooks:
+        hook.finished(training, True)
+    return True
+
+
+def _close(run: Path, kind: str, step: int) -> None:
+    """Note how this life ended, unless it found the run done."""
+    repair(run / "events.jsonl")
+    turns = [row["kind"] for row in rows(run / "events.jsonl") if row["kind"] in ("start", "resume", "stop", "done")]
+    if not (kind == "done" and turns[-1:] == ["done"]):
+        event(run, kind, step=step)
 
 
 def _lives(run: Path) -> int:

@@ -108,9 +108,9 @@ def keep_going(job: Job, resume: bool, options: Sequence[str], say: Callable[[st
     return Supervisor(job.run, job.launch.restarts, say).supervise(command, [] if resume else ["--resume"])
 
 
-def _newest(run: Path) -> str:
-    """Name of the newest finished checkpoint; empty where there is none."""
-    return max((path.parent.name for path in (run / "checkpoints").glob(f"step-*/{MANIFEST}")), default="")
+def _newest(run: Path) -> int:
+    """When the newest checkpoint was finished, whatever its step, as a run may be rewound; 0 where there is none."""
+    return max((path.stat().st_mtime_ns for path in (run / "checkpoints").glob(f"step-*/{MANIFEST}")), default=0)
 
 
 def _in_words(code: int) -> str:

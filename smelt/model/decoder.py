@@ -43,7 +43,7 @@ class Layer(nn.Module):
 
     def __init__(self, config: Model, index: int) -> None:
         super().__init__()
-        parts, around = config.layer(index), config.around(index)
+        parts, around = config.each_layer[index], config.around(index)
         self.attention = self.feedforward = None
         if parts.attention.kind != "none":
             self.attention_norm = Sublayer(config.hidden, parts.norm, config.residual_scale)

@@ -26,7 +26,6 @@ class World:
 
     rank: int
     ranks: int
-    local_rank: int
     device: torch.device
     layout: Layout = field(default_factory=lambda: Layout(data=1))
     mesh: Any = None
@@ -35,7 +34,7 @@ class World:
     @classmethod
     def single(cls, device: torch.device) -> "World":
         """One process alone."""
-        return cls(0, 1, 0, device)
+        return cls(0, 1, device)
 
     @classmethod
     def of_environment(cls, device: torch.device) -> "World":
@@ -43,7 +42,7 @@ class World:
         rank, ranks, local = (int(os.environ.get(*each)) for each in _VARIABLES)
         if device.type == "cuda" and ranks > 1:
             device = torch.device("cuda", local)
-        return cls(rank, ranks, local, device)
+        return cls(rank, ranks, device)
 
     @property
     def is_first(self) -> bool:
@@ -95,13 +94,6 @@ class World:
         if mesh.size() > 1:
             dist.all_reduce(total, group=mesh.get_group())
         return total
-
-    def barrier(self) -> None:
-        """Wait for all."""
-        if self.mesh is not None:
-            import torch.distributed as dist
-
-            dist.barrier()
 
     def close(self) -> None:
         """Leave the process group."""

@@ -1,6 +1,6 @@
-"""Runs that go on from a step of another: what the trunk did until then becomes their own past."""
+"""Runs that go on from a step of another, whose past becomes their own, and runs that go on with amendments."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from smelt.recipe.dump import differences
 from smelt.recipe.mistakes import in_words
 from smelt.recipe.plan import Plan, Segment
 from smelt.recipe.schema import Recipe
+from smelt.recipe.sections.amendment import Amendment
 from smelt.recipe.sections.trunk import Stretch, Trunk
 
 _BEGINNING = ("load", "source", "init")  # of a model: where its weights came from
@@ -43,8 +44,22 @@ def with_past(recipe: Recipe, past: tuple[Stretch, ...]) -> Recipe:
     """`recipe` with a past that is known, such as that of its own run when it goes on."""
     train = recipe.section("train")
     known = train.model_copy(update={"trunk": train.trunk.model_copy(update={"past": past})})
+    return _changed(recipe, train=known.model_dump())
+
+
+def with_amendments(recipe: Recipe, amendments: Iterable[Amendment], whose: str) -> Recipe:
+    """`recipe`, which a message calls `whose`, with these amendments; InputError where it cannot take them."""
     try:
-        return Recipe.model_validate({**recipe.model_dump(), "train": known.model_dump()})
+        return _changed(recipe, amendments=[each.model_dump() for each in amendments])
+    except InputError as error:
+        raise InputError(
+            f"amendments: they do not fit {whose} ({error}); keep to sources and stages that it has"
+        ) from None
+
+
+def _changed(recipe: Recipe, **sections: Any) -> Recipe:
+    try:
+        return Recipe.model_validate({**recipe.model_dump(), **sections})
     except ValidationError as error:
         raise InputError(in_words(error.errors()[0])) from None
 

@@ -105,10 +105,6 @@ class Plan:
         """The segment of the batch consumed at 0-based `step`; past the end, the last."""
         return self.segments[bisect_right(self._firsts, max(0, step)) - 1]
 
-    def batch_tokens(self, step: int) -> int:
-        """Tokens of the batch of `step`."""
-        return self.at(step).batch_tokens
-
     def tokens_before(self, step: int) -> int:
         """Tokens of the first `step` steps."""
         segment = self.at(step)

@@ -63,8 +63,7 @@ def planned(train: Train, settings: Sequence[Setting]) -> Train:
     """`train` with other stages, schedules or batches: a stage is given one length, and a mixture is replaced."""
     if not settings:
         return train
-    data = {"train": train.model_dump()}
-    data["train"]["stages"] = list(data["train"]["stages"])
+    data = {"train": train.model_dump(mode="json")}
     for setting in settings:
         *parents, last = setting.key.split(".")
         if last in ("steps", "tokens") and parents[-2] == "stages":
@@ -83,6 +82,8 @@ def _put(data: dict[str, Any], setting: Setting) -> None:
         number = next(index for index, part in enumerate(parts) if part.isdigit())
         message = f"{setting.place}: {'.'.join(parts[:number])}: has no entry {parts[number]}"
         raise ValueError(message) from None
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"{setting.place}: {setting.key}: lies below a plain value or a list; check the key") from None
 
 
 def _checked(section: type[_S], data: Any, place: str, name: str) -> _S:

@@ -76,7 +76,8 @@ def _merge(source: Source, into: dict[str, Any], new: Any, path: Path_, file: st
     for key, value in new.items():
         here = (*path, key)
         _forget(source, here, unless_merging=isinstance(value, dict) and merge_kind(into.get(key), value))
-        source.places[here] = f"{file}:{new.lc.key(key)[0] + 1}"
+        line = (new.lc.data or {}).get(key, (new.lc.line,))[0]  # a merged key has the line of what it is merged into
+        source.places[here] = f"{file}:{line + 1}"
         if isinstance(value, dict):
             if not merge_kind(into.get(key), value):
                 into[key] = {}

@@ -82,7 +82,7 @@ class Walk:
             ahead = list(self._ahead(train, self._skipped(start)))
             if not ahead or ahead[0].first < start:
                 self._check_reached(start, beginning)
-                return
+                continue
             around = [*self._done, *ahead]
             for piece in ahead:
                 if piece.first < end:

@@ -6,23 +6,26 @@ from pathlib import Path
 from smelt.corpus.build import documents
 from smelt.errors import InputError
 from smelt.files import read_json
-from smelt.recipe.plan import Plan
+from smelt.recipe.mixtures.weights import shares as mixture_shares
 from smelt.recipe.schema import Recipe
 
 
 def mixture_weights(recipe: Recipe) -> dict[str, float]:
-    """The share of all training tokens that each source of the corpus will have, over all stages; they sum to 1.
+    """The share of all training tokens that each source of the corpus has, over all stages; they sum to 1.
 
-    Sources of ready-made shards have no text here, and are left out.
+    As the stages are written: no caps, ramps, amendments or trunk, so a run's frozen recipe has the weights of the one
+    it came from. Long documents count for the source that they are of; sources of ready-made shards have no text here,
+    and are left out.
     """
-    if recipe.corpus is None or recipe.train is None or not recipe.train.stages:
+    if recipe.corpus is None or recipe.train is None:
         raise InputError("tokenizer.train.draw: 'mixture' needs a corpus and train.stages; add them, or use 'even'")
     tokens = dict.fromkeys(recipe.corpus.sources, 0.0)
-    for segment in Plan(recipe).segments:
-        whole = sum(segment.mixture.values())
-        for source in tokens.keys() & segment.mixture.keys():
-            count = (segment.end - segment.first) * segment.batch_tokens
-            tokens[source] += count * segment.mixture[source] / whole
+    of = {name: long.of for name, long in recipe.dataset.long.items()}
+    for stage in recipe.train.stages:
+        length = stage.tokens or (stage.steps or 0) * recipe.train.batch_tokens
+        for name, share in mixture_shares(stage.mixture).items():
+            if (source := of.get(name, name)) in tokens:
+                tokens[source] += length * share
     total = sum(tokens.values())
     if not total:
         raise InputError("tokenizer.train.draw: no stage draws from a source of the corpus; use 'even'")

@@ -53,10 +53,16 @@ def sweep(
             tokenizer = cut(largest, size)
         else:
             tokenizer = train_tokenizer(size, train, section.kind, section.digits)
-        encode = Encoder(tokenizer)
-        tokens = {source: len(encode(texts).ids) for source, texts in held_out.items()}
-        found.append(Size(size, tokens, bytes_))
+        found.append(Size(size, _tokens(tokenizer, held_out), bytes_))
     return found
+
+
+def _tokens(tokenizer: Tokenizer, held_out: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    encode, tokens = Encoder(tokenizer), {}
+    for source, texts in held_out.items():
+        encode.restart()
+        tokens[source] = len(encode(texts).ids)
+    return tokens
 
 
 def gains(sizes: Sequence[Size]) -> list[float]:

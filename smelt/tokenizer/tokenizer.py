@@ -117,12 +117,7 @@ def padded(length: int) -> int:
 def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
     """The tokenizer in a folder with `tokenizer.json`, in such a file, or of a repository on the hub."""
     place = Path(path_or_id).expanduser()
-    if place.is_dir():
-        files = {name: place / name for name in _FILES if (place / name).is_file()}
-    elif place.is_file():
-        files = {"tokenizer.json": place}
-    else:
-        files = _download(str(path_or_id))
+    files = local_files(place) if place.exists() else _download(str(path_or_id))
     if "tokenizer.json" not in files:
         raise InputError(
             f"{path_or_id}: has no tokenizer.json; convert it with transformers' AutoTokenizer and its save_pretrained"
@@ -135,6 +130,13 @@ def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
     return Tokenizer(
         _backend(files["tokenizer.json"]), config, ends if isinstance(ends, list) else [ends], str(path_or_id)
     )
+
+
+def local_files(place: Path) -> dict[str, Path]:
+    """What `load_tokenizer` reads of a folder or a file, by name; {} where there is neither."""
+    if place.is_file():
+        return {"tokenizer.json": place}
+    return {name: place / name for name in _FILES if (place / name).is_file()}
 
 
 def _backend(file: Path) -> tokenizers.Tokenizer:

@@ -13,7 +13,7 @@ from smelt.files import sha256, whole_directory
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.tokenizer import Tokenizer as Section
 from smelt.tokenizer.sample import mixture_weights, sample
-from smelt.tokenizer.tokenizer import SPECIAL, Tokenizer, load_tokenizer
+from smelt.tokenizer.tokenizer import SPECIAL, Tokenizer, load_tokenizer, local_files
 
 FORMAT = 1
 # Qwen's pattern: English contractions, words, digits, runs of signs, line ends, spaces; with groups of digits, GPT-4's.
@@ -84,9 +84,8 @@ def tokenizer_inputs(recipe: Recipe, corpus_key: str) -> dict[str, Any]:
         mixture = {"mixture": mixture_weights(recipe)} if section.train.draw == "mixture" else {}
         return {"format": FORMAT, "tokenizer": section.model_dump(), "corpus": corpus_key, **mixture}
     assert section.load is not None
-    place = Path(section.load).expanduser()
-    files = sorted(place.glob("*.js*") if place.is_dir() else [place] if place.is_file() else [])
-    return {"format": FORMAT, "load": section.load, "files": {file.name: sha256(file) for file in files}}
+    files = local_files(Path(section.load).expanduser())
+    return {"format": FORMAT, "load": section.load, "files": {name: sha256(file) for name, file in files.items()}}
 
 
 def build_tokenizer(recipe: Recipe, corpus: Path | None, out: Path) -> Tokenizer:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from smelt.errors import InputError
 from smelt.files import check_directory
@@ -20,6 +21,8 @@ from smelt.train.uploading import Uploader
 _RECIPE = "recipe.yaml"
 Accept = Callable[[Recipe, int], bool]  # asked with a checkpoint's recipe and step
 
+T = TypeVar("T")
+
 
 @dataclass
 class Finder:
@@ -33,6 +36,15 @@ class Finder:
     say: Callable[[str], None]
     accept: Accept
 
+    def records(self) -> None:
+        """Bring the run's records here where its recipe is gone: they tell what the run is."""
+
+        def bring() -> None:
+            if not (self.run / _RECIPE).is_file():
+                self._read_there(lambda remote: remote.fetch_records(self.run))
+
+        self.ranks.first(bring)
+
     def newest(self) -> Path | None:
         """See `Saver.newest`. The copy elsewhere counts where the one here is missing or damaged."""
         for step, here in self.ranks.first(self._candidates):
@@ -45,27 +57,34 @@ class Finder:
 
     def _candidates(self) -> list[tuple[int, bool]]:
         """(step, whether it is here), the newest first, of a step the one here before its copy."""
-        steps = (step_in(path.name) for path in (self.run / "checkpoints").glob("step-*"))
-        here = {(step, True) for step in steps if step is not None}
-        return sorted(here | {(step, False) for step in self._steps_there(bool(here))}, reverse=True)
+        there = self._read_there(Remote.steps) or []
+        found = {(step, True) for step in self._steps_here()} | {(step, False) for step in there}
+        return sorted(found, reverse=True)
 
-    def _steps_there(self, any_here: bool) -> list[int]:
+    def _steps_here(self) -> list[int]:
+        steps = (step_in(path.name) for path in (self.run / "checkpoints").glob("step-*"))
+        return [step for step in steps if step is not None]
+
+    def _read_there(self, read: Callable[[Remote], T]) -> T | None:
+        """What `read` gives; None where nothing is uploaded, or where it cannot be reached but checkpoints are here."""
         if self.remote is None:
-            return []
+            return None
         try:
-            return self.remote.steps()
+            return read(self.remote)
         except Exception as error:  # each file system has errors of its own
             text = f"train.checkpoints.upload: {self.remote.url} cannot be read ({error})"
-            if not any_here:
+            if not self._steps_here():
                 raise InputError(f"{text}, and there is no checkpoint here; mend the connection or the name") from None
             self.say(f"{text}; going on from what is here")
-            return []
+            return None
 
     def _wanted(self, path: Path) -> bool:
-        if not (path / _RECIPE).is_file():
-            self._pass_over(f"{path}: has no {_RECIPE}")
+        try:
+            recipe = load_recipe(path / _RECIPE)
+        except InputError as problem:
+            self._pass_over(str(problem))
             return False
-        return self.accept(load_recipe(path / _RECIPE), step_in(path.name) or 0)
+        return self.accept(recipe, step_in(path.name) or 0)
 
     def _whole(self, path: Path) -> bool:
         """Whether every file is what the manifest says; a damaged checkpoint is told of and passed over."""
@@ -85,32 +104,43 @@ class Finder:
     def _fetched(self, step: int) -> bool:
         """Bring a checkpoint here, and the run's records if they are gone; False if it will not do."""
         assert self.remote is not None and self.uploader is not None
-        path = checkpoint_path(self.run, step)
-        try:
-            self.remote.fetch_records(self.run)  # first, as the events tell what happens here
-            if not self._wanted_there(step):
-                return False
-            self.say(f"fetching {self.remote.url}/{path.name}")
-            with self.retention.replacing(path) as folder:
-                self.remote.fetch(step, folder)
-        except InputError as problem:
-            self._pass_over(str(problem))
+        recipe = self._taken(step, self._recipe_there)
+        if recipe is None or not self.accept(recipe, step):
             return False
-        except Exception as error:  # each file system has errors of its own; an older step would lose what is there
-            raise InputError(
-                f"train.checkpoints.upload: {self.remote.url}/{path.name} cannot be fetched ({error}); mend the "
-                "connection"
-            ) from error
+        path = self._taken(step, self._copied)
+        if path is None:
+            return False
         self.uploader.note(path)
         event(self.run, "fetch", step=step, url=self.remote.url)
         return True
 
-    def _wanted_there(self, step: int) -> bool:
+    def _taken(self, step: int, take: Callable[[Remote, int], T]) -> T | None:
+        """What `take` brings of the checkpoint there; None where that is damaged, which is told of."""
         assert self.remote is not None
+        try:
+            return take(self.remote, step)
+        except InputError as problem:
+            self._pass_over(str(problem))
+            return None
+        except Exception as error:  # each file system has errors of its own; an older step would lose what is there
+            raise InputError(
+                f"train.checkpoints.upload: {self.remote.url}/{checkpoint_path(self.run, step).name} cannot be fetched "
+                f"({error}); mend the connection"
+            ) from error
+
+    def _recipe_there(self, remote: Remote, step: int) -> Recipe:
+        remote.fetch_records(self.run)  # first, as the events tell what happens here
         with TemporaryDirectory() as scratch:
             file = Path(scratch) / _RECIPE
-            file.write_bytes(self.remote.read(step, _RECIPE))
-            return self.accept(load_recipe(file), step)
+            file.write_bytes(remote.read(step, _RECIPE))
+            return load_recipe(file)
+
+    def _copied(self, remote: Remote, step: int) -> Path:
+        path = checkpoint_path(self.run, step)
+        self.say(f"fetching {remote.url}/{path.name}")
+        with self.retention.replacing(path) as folder:
+            remote.fetch(step, folder)
+        return path
 
     def _pass_over(self, problem: str) -> None:
         text = f"passing over a damaged checkpoint: {problem}"

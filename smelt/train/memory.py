@@ -19,6 +19,12 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def forget_peak(device: torch.device) -> None:
+    """Have `peak_memory` count anew on CUDA; a process's own peak is never forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 @contextmanager
 def naming_the_field(micro_batch: int | str) -> Iterator[None]:
     """Turns running out of memory into an InputError that names the fields that help."""
@@ -27,10 +33,10 @@ def naming_the_field(micro_batch: int | str) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not ran_out(error):
             raise
+        lower = "" if micro_batch == 1 else "lower it (or 'auto'), "
         raise InputError(
-            f"infra.micro_batch: {micro_batch} windows at a time do not fit the memory; lower it (or 'auto'), set "
-            "infra.recompute to 'selective' or 'full', or spread the weights over more processes "
-            "(infra.layout.zero: 3)"
+            f"infra.micro_batch: {micro_batch} windows at a time do not fit the memory; {lower}set infra.recompute to "
+            "'selective' or 'full', or spread the weights over more processes (infra.layout.zero: 3)"
         ) from error
 
 

@@ -1,11 +1,12 @@
 """What the hardware could do at best: the measure that `mfu` is a share of."""
 
 import functools
+import re
 import time
 
 import torch
 
-# Dense bfloat16 products in TFLOP/s as the makers state them, by a part of the device's name; the first match counts.
+# Dense bfloat16 products in TFLOP/s as the makers state them, by words of the device's name; the first match counts.
 DENSE = {
     "B300": 2250,
     "B200": 2250,
@@ -37,11 +38,15 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of one device: of a known GPU its maker's figure for dense bfloat16, whatever the precision of the run;
     of any other the best of a few square matrix products in `dtype`, measured once a process."""
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        known = next((tera for part, tera in DENSE.items() if part in name), None)
+        known = stated_flops(torch.cuda.get_device_name(device))
         if known is not None:
-            return known * 1e12
+            return known
     return measured_flops(device, dtype)
+
+
+def stated_flops(name: str) -> float | None:
+    """What the maker states of the GPU with this name, in FLOP/s; None for one that is not in the table."""
+    return next((tera * 1e12 for words, tera in DENSE.items() if re.search(rf"\b{words}\b", name)), None)
 
 
 @functools.cache

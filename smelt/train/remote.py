@@ -1,6 +1,7 @@
 """Checkpoints on another machine, through fsspec: sent and read back, listed, and fetched whole."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -144,7 +145,9 @@ class Remote:
                 file = run / PurePosixPath(path).relative_to(self._root)
                 if not file.exists():
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    self._files.get_file(path, str(file))
+                    part = file.with_name(f"{file.name}.part")
+                    self._files.get_file(path, str(part))
+                    os.replace(part, file)
 
 
 class _Differs(Exception):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from smelt.errors import InputError
 from smelt.optim.schedules import learning_rate, leaves_peak
+from smelt.recipe.branch import with_amendments
 from smelt.recipe.dump import Change, diff
 from smelt.recipe.plan import Plan, Segment
 from smelt.recipe.schema import Recipe
@@ -123,7 +124,7 @@ def _check_appended(frozen: Recipe, wanted: Recipe) -> None:
 def _amended(frozen: Recipe, wanted: Recipe) -> Recipe:
     if wanted.amendments == frozen.amendments:
         return frozen
-    return Recipe.model_validate({**frozen.model_dump(), "amendments": wanted.model_dump()["amendments"]})
+    return with_amendments(frozen, wanted.amendments, "the recipe that the run has on record")
 
 
 def _cannot(changes: Iterable[Change]) -> str:

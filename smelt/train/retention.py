@@ -5,8 +5,9 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from smelt.files import MANIFEST, read_json
 from smelt.recipe.sections.checkpoints import Checkpoints
@@ -41,7 +42,7 @@ class Retention:
                     self._remove(path)
 
     def clear_unfinished(self) -> None:
-        """Remove what saves and downloads that a crash cut short have left."""
+        """Remove what saves, downloads and removals that were cut short have left."""
         for path in (self._run / "checkpoints").glob(".step-*"):
             self._remove(path)
 
@@ -51,10 +52,9 @@ class Retention:
 
         What was there before, a damaged checkpoint or one that the run was rewound from, goes only then.
         """
-        new, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
+        self._check(path)
+        new, old = _hidden(path), _hidden(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in (new, old):
-            self._remove(left)
         new.mkdir()
         try:
             yield new
@@ -67,13 +67,26 @@ class Retention:
         self._remove(old)
 
     def _remove(self, path: Path) -> None:
+        """Hide a checkpoint, so that none is ever seen half removed, and remove it; what the disk will not let go of,
+        such as a file that is open elsewhere on NFS, stays hidden until `clear_unfinished`."""
+        self._check(path)
+        with suppress(OSError):
+            if path.is_symlink():
+                path.unlink()
+            elif path.exists():
+                hidden = path if path.name.startswith(".") else _hidden(path)
+                os.replace(path, hidden)
+                shutil.rmtree(hidden, ignore_errors=True)
+
+    def _check(self, path: Path) -> None:
         folder = self._run / "checkpoints"
         if path.parent != folder or not re.fullmatch(r"\.?step-\d{8}(\..+)?", path.name):
             raise AssertionError(f"{path} is no checkpoint of {self._run}")
-        if path.is_symlink():
-            path.unlink()
-        elif path.exists():
-            shutil.rmtree(path)
+
+
+def _hidden(path: Path) -> Path:
+    """A name beside a checkpoint that is free, and that no reader takes for one."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:8]}")
 
 
 def _age(path: Path) -> tuple[int, int]:

@@ -17,10 +17,9 @@ import torch
 from smelt.errors import InputError
 from smelt.files import MANIFEST, disk_errors, sha256, sync, write_json
 from smelt.parallel.boxes import boxes
-from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.checkpoints import Checkpoints
 from smelt.train.checkpoints import MODEL, OPTIMIZER, Snapshot, checkpoint_path
-from smelt.train.finding import Finder
+from smelt.train.finding import Accept, Finder
 from smelt.train.records import event
 from smelt.train.remote import Remote
 from smelt.train.retention import Retention
@@ -58,15 +57,21 @@ class Saver:
         self._writing: threading.Thread | None = None
         self._failure: Exception | None = None
 
-    def newest(self, accept: Callable[[Recipe, int], bool] = lambda recipe, step: True) -> Path | None:
+    def newest(self, accept: Accept = lambda recipe, step: True) -> Path | None:
         """The newest whole checkpoint, fetched from where it was uploaded if it is not here; None if there is none.
 
         `accept` is asked with the recipe and the step of each. Damaged ones are passed over with a warning.
         """
         if self._first:
             self._retention.clear_unfinished()
-        finder = Finder(self._run, self._ranks, self._retention, self._remote, self._uploader, self._say, accept)
-        return finder.newest()
+        return self._finder(accept).newest()
+
+    def fetch_records(self) -> None:
+        """Bring here the records of a run that was uploaded and is not here; InputError where that cannot be read."""
+        self._finder(lambda recipe, step: True).records()
+
+    def _finder(self, accept: Accept) -> Finder:
+        return Finder(self._run, self._ranks, self._retention, self._remote, self._uploader, self._say, accept)
 
     def taken(self) -> bool:
         """Whether checkpoints of a run of this name have been uploaded already; InputError if none ever could be."""

@@ -52,18 +52,19 @@ class Together:
         """
         result: T | None = None
         mistake = failure = ""
+        caught: Exception | None = None
         try:
             result = work()
         except (InputError, OSError) as error:
             mistake = str(error)
         except Exception as error:  # any other is a fault of ours, and must not leave the other ranks waiting
-            failure = repr(error)
+            caught, failure = error, repr(error)
         answers = self.gather((result, mistake, failure))
         for rank, (_, mistake, failure) in enumerate(answers):
             if mistake:
                 raise InputError(mistake) if rank == self.rank else Elsewhere(mistake)
             if failure:
-                raise RuntimeError(f"rank {rank}: {failure}")
+                raise RuntimeError(f"rank {rank}: {failure}") from caught
         return [answer for answer, _, _ in answers]  # type: ignore[misc]
 
     def first(self, work: Callable[[], T]) -> T:

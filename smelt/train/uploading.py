@@ -43,8 +43,11 @@ class Uploader:
         return self._thread is not None
 
     def sent(self, path: Path) -> bool:
-        """Whether a copy of this very checkpoint has been read back."""
-        return path.name in self._sent and self._sent[path.name] == sha256(path / MANIFEST)
+        """Whether a copy of this very checkpoint has been read back; of one that retention took, it has."""
+        try:
+            return path.name in self._sent and self._sent[path.name] == sha256(path / MANIFEST)
+        except FileNotFoundError:
+            return True
 
     def note(self, path: Path) -> None:
         """Remember that a checkpoint is there."""
@@ -77,23 +80,35 @@ class Uploader:
         wait = _FIRST_WAIT
         while True:
             self._news.clear()
-            pending = self._pending()
-            if not pending:
-                if self._closing.is_set():
-                    return
-                self._news.wait()
-            elif self._send(pending[-1]):
-                wait = _FIRST_WAIT
-            else:
-                if self._closing.is_set() and self._outage() > _PATIENCE:
-                    return
-                self._news.wait(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
+            try:
+                pending = self._pending()
+                well = not pending or self._send(pending[-1])
+            except (OSError, InputError) as problem:  # of the disk here, which may have room by the next try
+                pending, well = [], False
+                if self._failed(problem):
+                    self._say(f"uploading to {self._remote.url} failed ({self._reason}); trying again")
+            if well:
+                wait, self._failing_since, self._reason = _FIRST_WAIT, None, ""
+            if pending and well:
+                continue
+            if self._closing.is_set() and (well or self._outage() > _PATIENCE):
+                return
+            self._news.wait(None if well else wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _failed(self, error: Exception) -> bool:
+        """Remember why nothing is sent at the moment; whether that is news."""
+        self._reason = str(error) or type(error).__name__
+        news = self._failing_since is None
+        if news:
+            self._failing_since = time.monotonic()
+        return news
 
     def _outage(self) -> float:
         return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
 
     def _send(self, path: Path) -> bool:
+        """Copy a checkpoint, unless it is damaged; False where that failed and is worth another try."""
         start = time.monotonic()
         try:
             self._remote.send(path)
@@ -102,21 +117,18 @@ class Uploader:
             self._damaged.add(path)
             self._tell(path, f"not uploaded: {problem}")
         except Exception as error:  # each file system has errors of its own, and an outage must not end the run
-            self._reason = str(error) or type(error).__name__
-            if self._failing_since is None:
-                self._failing_since = start
+            if self._failed(error):
                 self._tell(
                     path, f"the upload of {path.name} to {self._remote.url} failed ({self._reason}); trying again"
                 )
             return False
         else:
-            self.note(path)
             seconds = round(time.monotonic() - start, 3)
-            event(self._run, "upload", step=step_of(path), url=self._remote.url, upload_seconds=seconds)
+            self.note(path)
             self._retention.prune(self.sent)
-        self._failing_since, self._reason = None, ""
+            event(self._run, "upload", step=step_of(path), url=self._remote.url, upload_seconds=seconds)
         return True
 
     def _tell(self, path: Path, reason: str) -> None:
-        event(self._run, "upload_failed", step=step_of(path), reason=reason)
         self._say(reason)
+        event(self._run, "upload_failed", step=step_of(path), reason=reason)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,6 +70,19 @@ def test_the_cost_of_a_recipe_in_words_and_in_json(workshop) -> None:
     assert (without.returncode, "give --vocab N" in without.stderr) == (2, True)
     given = workshop.smelt("recipe", "cost", "bare.yaml", "--vocab", "512", "--json").stdout
     assert json.loads(given)["parameters"] == facts["parameters"]
+
+
+def test_the_bar_of_a_training_that_fails_gives_the_terminal_back(monkeypatch) -> None:
+    from smelt.cli.progress import TrainingProgress
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    training = SimpleNamespace(plan=SimpleNamespace(total_steps=3), at=SimpleNamespace(step=0))
+    with pytest.raises(ZeroDivisionError), TrainingProgress() as progress:
+        progress.started(training)
+        bar = progress._bar
+        assert bar.live.is_started
+        1 / 0  # noqa: B018
+    assert not bar.live.is_started
 
 
 def test_recipe_diff_answers_no_differences_with_0_and_differences_with_1(workshop) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
 from smelt.cli.main import app
 from smelt.errors import InputError
+from smelt.model.weights import Description, write_description
 
 
 def smelt(*arguments: str | Path) -> Result:
@@ -66,8 +68,16 @@ def test_the_chooser_answers_reuse_with_0_and_training_with_1(workshop: Any, lab
     assert chosen.exit_code == 0 and chosen.stdout.startswith("reuse "), chosen.output
     none = smelt(*common, "--max-fertility", "1.01", "--json")
     assert none.exit_code == 1 and json.loads(none.stdout)["name"] is None
+    assert smelt(*common, "--max-share", "1").exit_code == 2
     assert "write LANGUAGE=SHARE" in refusal(*common, "--weight", "en")
     assert "not a comparison; make it with" in refusal("choose", workshop.recipe, lab / "places.json")
+
+
+def test_the_chooser_takes_a_model_that_starts_from_a_checkpoint(workshop: Any, lab: Path, tmp_path: Path) -> None:
+    write_description(tmp_path, Description(workshop.load("tiny").model, 512, torch.float32, {}))
+    limits = ("--max-share", "0.9", "--max-fertility", "9")
+    common = ("choose", workshop.recipe, lab / "comparison.json", *limits, "--json")
+    assert json.loads(smelt(*common, f"model={{load: {tmp_path}}}").stdout) == json.loads(smelt(*common).stdout)
 
 
 def test_a_sweep_is_a_table_a_file_and_a_chart(workshop: Any, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smelt.corpus.build import build_corpus, corpus_inputs, documents, text_share
+from smelt.corpus.build import build_corpus, corpus_inputs, documents
+from smelt.corpus.splits import text_share
 from smelt.errors import InputError
 from smelt.files import check_directory, read_json
 from smelt.recipe.schema import Recipe

@@ -42,6 +42,15 @@ def test_the_account_is_what_the_data_order_reads(make_recipe: Any) -> None:
     assert [stage["ramp_tokens"] for stage in facts["stages"]] == [0, 40 * 64]
 
 
+def test_an_amended_mixture_is_no_ramp(make_recipe: Any) -> None:
+    amendments = [
+        {"from_step": 100, "set": {"train.stages.0.mixture": {"a": 1}}},
+        {"from_step": 260, "set": {"train.stages.1.mixture": {"a": 1}}},
+    ]
+    amended = Recipe.model_validate({**make_recipe(STAGES).model_dump(), "amendments": amendments})
+    assert [stage["ramp_tokens"] for stage in account(amended, {})["stages"]] == [0, 40 * 64]
+
+
 def test_the_curve_has_a_stretch_for_each_mixture(make_recipe: Any) -> None:
     curve = account(make_recipe(STAGES), {})["curve"]
     assert [(row["first_token"] // 64, row["last_token"] // 64) for row in curve] == (
@@ -66,7 +75,7 @@ def test_sizes_that_are_unknown_leave_epochs_open_and_caps_out(make_recipe: Any)
     facts = account(recipe, {"b": 700})
     assert facts["sources"]["a"]["epochs"] is None and facts["sources"]["a"]["cap_factor"] is None
     assert facts["sources"]["b"]["epochs"] == pytest.approx(facts["sources"]["b"]["tokens"] / 700, abs=0.01)
-    assert facts["notices"] == ["train.caps.a: left out, as its size is unknown"]
+    assert facts["notices"] == ["train.caps: all left out, as the size of 'a' is unknown; give it with --have"]
     assert facts["warnings"] and facts["warnings"][0].startswith("b: ")
     known = account(recipe, {"a": 5000, "b": 10**6})
     assert known["sources"]["a"]["epochs"] == pytest.approx(1, abs=0.001) and known["notices"] == []
@@ -80,6 +89,7 @@ def test_a_trunk_comes_first_where_it_is_known_and_is_left_out_where_not(make_re
     assert [stage["name"] for stage in facts["stages"]] == ["short"] and set(facts["sources"]) == {"b"}
     assert facts["notices"] == ["train.from: left out with all caps, as what run 'trunk' read is not known here"]
     assert [row["first_token"] for row in facts["curve"]] == [50 * 64]
+    assert facts["warnings"] == []  # 640 tokens of 700, whatever the trunk read
     free = make_recipe([{"name": "short", "steps": 10, "mixture": {"b": 1}}], **start)
     whole = account(resolve_from(free, trunk), {"a": 5000, "b": 700})
     assert [(stage["name"], stage["own"], stage["tokens"]) for stage in whole["stages"]] == (

@@ -8,6 +8,7 @@ import pytest
 from smelt.dataset.long import build_long, long_inputs, open_long
 from smelt.dataset.trace import inspect
 from smelt.errors import InputError
+from smelt.files import read_json
 from smelt.recipe.sections.dataset import LongDocuments
 
 
@@ -35,6 +36,15 @@ def test_they_are_an_artifact_like_other_shards(make_shards: Any, tokenizer: Any
     assert (facts["documents"], facts["tokens"]) == (1, 51)
     keys = [long_inputs(LongDocuments(of="web", tokens=tokens), source) for tokens in (20, 21)]
     assert keys[0] != keys[1] and keys[0]["source"] == source.identity
+
+
+def test_of_documents_without_an_end_no_token_is_lost(make_shards: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """Shards made elsewhere may have them, and wider tokens than they need."""
+    source = make_shards("web", [[5] * 50, [6] * 3], eos=9, length=100_000)
+    build_long("long-web", LongDocuments(of="web", tokens=51), source, tokenizer, tmp_path / "long")
+    long = open_long(tmp_path / "long")
+    assert long.read(0, long.tokens).tolist() == [*[5] * 50, 9, tokenizer.eos]
+    assert read_json(tmp_path / "long" / "manifest.json")["token_bytes"] == long.token_bytes == 2
 
 
 def test_a_length_that_no_document_has_is_named(make_shards: Any, tokenizer: Any, tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_limits_hold() -> None:
         propose(mixtures, [loss(each) for each in mixtures], BASE, {"web": 0.02, "code": 0.02, "math": 0.01})
 
 
+def test_a_limit_of_an_unknown_source_is_named() -> None:
+    mixtures = draw_mixtures(BASE, 32, 1)
+    with pytest.raises(InputError, match=r"--most: unknown source 'maths' \(known sources: web, code, math\)"):
+        propose(mixtures, [loss(each) for each in mixtures], BASE, {"maths": 0.2})
+
+
 def test_results_that_are_noise_are_not_believed() -> None:
     draw = np.random.default_rng(3)
     mixtures = draw_mixtures(BASE, 24, 2)

@@ -27,15 +27,15 @@ def test_any_window_reads_as_the_joined_documents(
     shards = Shards(folder)
     stream = [token for document in written for token in (*document, EOS)]
     assert counts == {"documents": len(written), "tokens": len(stream)} and len(stream) == shards.tokens
-    assert shards.ends.tolist() == np.cumsum([len(document) + 1 for document in written]).tolist()
     assert np.concatenate(list(shards.lengths())).tolist() == [len(document) + 1 for document in written]
     start = data.draw(st.integers(0, len(stream) - 1))
     count = data.draw(st.integers(1, len(stream) - start))
     assert shards.read(start, count).tolist() == stream[start : start + count]
     assert shards.token(start) == stream[start]
-    begins = [0, *(shards.ends - start).tolist()]
-    expected = [max(0, *(begin for begin in begins if begin <= place)) for place in range(count)]
-    assert shards.document_starts(start, count).tolist() == expected
+    window, columns = shards.window(start, count)
+    assert window.tolist() == [*stream[start : start + count], stream[(start + count) % len(stream)]]
+    ends = np.cumsum([len(document) + 1 for document in written]) - start
+    assert columns.tolist() == [end for end in ends.tolist() if 0 < end <= count]
     document, shard = shards.document_at(start)
     first, last = shards.document_bounds(document)
     assert first <= start < last and stream[first:last] == [*written[document], EOS]

@@ -57,7 +57,7 @@ def test_the_recipe_travels_with_the_job_whole(workshop, tmp_path: Path) -> None
     files = objects(workshop, "seed=7")["ConfigMap"]["data"]
     (tmp_path / "recipe.yaml").write_text(files["recipe.yaml"])
     assert load_recipe(tmp_path / "recipe.yaml") == workshop.load("My.Run_1", IMAGE, "seed=7")
-    assert "smelt.cli.main train /launch/recipe.yaml --project . --resume" in files["start.sh"]
+    assert "smelt.cli.main train /launch/recipe.yaml --project . --supervise --resume" in files["start.sh"]
 
 
 def test_a_crash_is_tried_again_and_bad_input_is_not(workshop) -> None:

@@ -14,7 +14,7 @@ PLANTED = ("infra.launch.teardown=[sync, rm -rf runs/planted/checkpoints]", "inf
 def test_a_dry_run_prints_the_script_and_writes_nothing(workshop, kind: str) -> None:
     result = workshop.smelt("launch", kind, "tiny.yaml", f"name=dry-{kind}", "--dry-run", *NEEDS.get(kind, []))
     assert result.returncode == 0, result.stderr
-    assert "torch.distributed.run" in result.stdout
+    assert ("torch.distributed.run" if kind == "slurm" else "--supervise --resume") in result.stdout
     assert not (workshop.project / "runs" / f"dry-{kind}").exists()
 
 
@@ -52,6 +52,9 @@ def test_own_scripts_are_checked_and_a_finding_is_a_no(workshop) -> None:
     assert (clean.returncode, clean.stdout) == (0, "nothing here deletes checkpoints\n")
     found = workshop.smelt("launch", "check", "prolog.sh", "epilog.sh")
     assert found.returncode == 1 and found.stdout.startswith("epilog.sh, line 2: 'rm -rf /scratch/runs/*/checkpoints'")
+    (workshop.project / "epilog.sh").write_bytes("# aufr\xe4umen\nrm -rf runs\n".encode("latin-1"))
+    latin = workshop.smelt("launch", "check", "epilog.sh")
+    assert latin.returncode == 1 and latin.stdout.startswith("epilog.sh, line 2: 'rm -rf runs'")
     protected = workshop.smelt("launch", "check", "prolog.sh", "--protect", "/scratch", "--json")
     assert json.loads(protected.stdout) == {"findings": []}
 

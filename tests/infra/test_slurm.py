@@ -39,6 +39,20 @@ def test_the_script_asks_for_what_the_recipe_says(workshop) -> None:
     assert "train /data/asked.yaml seed=1 --project /data --resume" in start
 
 
+def test_the_script_knows_the_newest_checkpoint_by_its_time(workshop, tmp_path: Path) -> None:
+    """A run that was rewound saves lower steps than are there."""
+    job = Job(workshop.load("rewound"), Path("rewound.yaml"), project=tmp_path)
+    (newest,) = (line for line in script(job).splitlines() if line.startswith("newest()"))
+    seen = []
+    for step in ("00000900", "00000300"):
+        manifest = job.run / "checkpoints" / f"step-{step}" / "manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text("{}")
+        seen.append(subprocess.run(["bash", "-c", f"{newest}\nnewest"], capture_output=True, text=True).stdout)
+        time.sleep(0.02)
+    assert all(seen) and seen[0] != seen[1]
+
+
 @pytest.mark.skipif(not os.path.exists("/usr/bin/shellcheck"), reason="needs Debian's shellcheck")
 def test_shellcheck_has_nothing_to_say_about_the_script(workshop) -> None:
     text = script(Job(workshop.load("checked", "infra.gpus_per_node=2"), Path("checked.yaml")))

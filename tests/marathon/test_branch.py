@@ -112,7 +112,7 @@ class Spoil(Hook):
 def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(
     workshop: Any, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bad input of issue 4; whether the step is logged or not, while the checkpoint is still being written, and no
+    """Bad input, whether the step is logged or not, while the checkpoint is still being written, and no
     spoilt checkpoint is saved."""
     monkeypatch.setattr("smelt.train.saving._yield_to_training", lambda: time.sleep(0.5))
     recipe = workshop.load(f"spoilt-{every}", ONE, *KEPT, f"train.log_every_steps={every}")

@@ -75,6 +75,16 @@ def test_a_life_that_saved_a_checkpoint_starts_the_count_anew(actor) -> None:
     assert [row["failures"] for row in events] == [1, 0, 0, 1]
 
 
+def test_a_rewound_run_has_saved_something_new_though_older_checkpoints_have_higher_steps(
+    actor, tmp_path: Path
+) -> None:
+    """MARA-12."""
+    before = tmp_path / "checkpoints" / "step-00000099"
+    before.mkdir(parents=True)
+    (before / "manifest.json").write_text("{}")
+    assert actor("save-1 save-1 save-1 0", restarts=1)[0] == 0
+
+
 @pytest.mark.parametrize("code", [2, 130])
 def test_bad_input_and_a_wish_to_stop_are_final(actor, code: int) -> None:
     assert actor(f"{code} 0")[:2] == (code, ["-"])

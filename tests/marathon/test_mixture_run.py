@@ -2,19 +2,28 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from smelt.dataset.order import DataOrder
 from smelt.errors import InputError
+from smelt.files import write_json
 from smelt.lifecycle.artifacts import prepare
 from smelt.lifecycle.pretrain import pretrain
 from smelt.lifecycle.steps import Steps
+from smelt.marathon.adapt import Adaptation, restored
+from smelt.parallel.world import World
+from smelt.recipe.branch import with_amendments
 from smelt.recipe.load import load_recipe
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
-from smelt.train.checkpoints import checkpoint_path, read_progress
+from smelt.recipe.sections.amendment import Amendment
+from smelt.train.checkpoints import Progress, checkpoint_path, read_progress
 from smelt.train.records import rows
 
 MIXED = (
@@ -130,3 +139,52 @@ def test_a_plateau_is_answered_by_an_amendment_on_record_where_the_recipe_says_s
     shutil.rmtree(checkpoint_path(run, 10))
     train(workshop, recipe, resume=True)
     assert load_recipe(run / "recipe.yaml").amendments == frozen.amendments
+
+
+def test_an_amendment_at_a_plateau_is_known_again_on_an_empty_disk(workshop: Any, tmp_path: Path) -> None:
+    """The run's records come back before the user's recipe, which does not know it, is held against a checkpoint."""
+    upload = ("train.adapt.apply=true", f"train.checkpoints.upload={tmp_path}")
+    recipe = workshop.load("far-adapting", *STUCK, *upload)
+    run = train(workshop, recipe)
+    frozen = load_recipe(run / "recipe.yaml")
+    assert [each.by for each in frozen.amendments] == ["plateau"]
+    shutil.rmtree(run)
+    train(workshop, recipe, resume=True)
+    assert load_recipe(run / "recipe.yaml").amendments == frozen.amendments
+    assert not events(run, "fallback") and sorted(by_step(run)) == list(range(1, 11))
+
+
+def test_a_recipe_that_cannot_take_what_its_run_has_amended_is_refused_in_a_line(workshop: Any) -> None:
+    change = {"from_step": 9, "set": {"train.stages.1.mixture": {"docs": 1}}, "by": "plateau"}
+    frozen = with_amendments(workshop.load("amended"), [Amendment.model_validate(change)], "it")
+    shorter = workshop.load("amended", "train.stages=[{name: one, steps: 20, mixture: {docs: 1}}]")
+    with pytest.raises(InputError, match=r"^amendments: they do not fit the recipe, with those that the run made"):
+        restored(shorter, frozen)
+
+
+def test_evaluations_of_a_future_that_was_abandoned_make_no_plateau(workshop: Any, tmp_path: Path) -> None:
+    """MARA-12: what was measured of later steps before the run was rewound counts again once it is measured again."""
+    recipe = workshop.load("rewound", *STUCK)
+    adaptation = Adaptation(recipe.section("train").adapt, lambda text: None)
+    world = World.single(torch.device("cpu"))
+    training: Any = SimpleNamespace(
+        run=tmp_path, plan=Plan(recipe), at=Progress(step=4), engine=SimpleNamespace(world=world)
+    )
+    for step in (2, 4, 6, 8):
+        evaluated(tmp_path, step)
+    adaptation.started(training)
+    for step in (5, 6, 7):
+        training.at.step = step
+        adaptation.stepped(training, {})
+        assert not events(tmp_path, "plateau")
+    time.sleep(0.02)
+    evaluated(tmp_path, 6)
+    adaptation.stepped(training, {})
+    assert [row["stalled"] for row in events(tmp_path, "plateau")] == [["sums"]]
+
+
+def evaluated(run: Path, step: int) -> None:
+    """Write an evaluation of a run whose sums stand still while its prose gets better."""
+    sums, prose = {"score": 0.5, "n": 10**6}, {"bits_per_byte": 3 - 0.2 * step}
+    scores = {"step": step, "tokens": 512 * step, "tasks": {"addition": sums}, "validation": {"docs": prose}}
+    write_json(run / "evals" / f"step-{step:08d}.json", scores)

@@ -14,6 +14,9 @@ import pytest
 from smelt.dataset.shards import open_sources
 from smelt.errors import InputError
 from smelt.lifecycle.artifacts import prepare
+from smelt.lifecycle.pretrain import pretrain
+from smelt.lifecycle.steps import Steps
+from smelt.marathon.evaluate import Measure
 from smelt.marathon.run import Outcome, train_run
 from smelt.recipe.load import load_recipe
 from smelt.recipe.schema import Recipe
@@ -79,6 +82,30 @@ def test_asked_to_stop_it_saves_and_leaves_cleanly(workshop, number: signal.Sign
     done = max(losses(run))
     assert [path.name for path in checkpoints(run)][-1] == f"step-{done:08d}"
     assert [row["kind"] for row in rows(run / "events.jsonl")][-1] == "stop"
+
+
+def test_killed_in_its_last_evaluation_a_run_makes_up_for_it(workshop, monkeypatch) -> None:
+    """MARA-15: the last checkpoint is whole by then; going on measures it and closes the record, once."""
+    recipe = workshop.load("nearly")
+    run = workshop.project / "runs" / "nearly"
+    steps = Steps(run / "timings.json", lambda text: None)
+    measure = Measure.__call__
+
+    def killed(self: Measure, run: Path, step: int, *rest: object) -> None:
+        if step == 20:
+            raise KeyboardInterrupt
+        measure(self, run, step, *rest)
+
+    with monkeypatch.context() as last, pytest.raises(KeyboardInterrupt):
+        last.setattr(Measure, "__call__", killed)
+        pretrain(recipe, workshop.project, resume=False, steps=steps)
+    assert [path.name for path in checkpoints(run)][-1] == "step-00000020"
+    for _ in range(2):
+        pretrain(recipe, workshop.project, resume=True, steps=Steps(run / "timings.json", lambda text: None))
+        (run / "timings.json").unlink()
+        assert json.loads((run / "evals" / "step-00000020.json").read_text())["step"] == 20
+        kinds = [row["kind"] for row in rows(run / "events.jsonl")]
+        assert kinds.count("done") == 1 and kinds.count("resume") == 0
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_newest_whole_one(workshop) -> None:

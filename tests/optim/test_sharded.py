@@ -106,7 +106,7 @@ def on_ranks(layout: str) -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_moves_parameters_as_one_device_does(pool, layout: str) -> None:
-    """OPT-02: Muon orthogonalises whole matrices, however they are sharded; issue 4: state loads into any layout."""
+    """OPT-02: Muon orthogonalises whole matrices, however they are sharded, and state loads into any layout."""
     for section, *found in zip(sections(layout), *pool(LAYOUTS[layout], on_ranks, layout), strict=True):
         expected = twice(section, lambda name, tensor: tensor)
         for each in found:
@@ -131,7 +131,7 @@ def in_float32(layout: str | None) -> dict[str, Tensor]:
 
 
 def test_in_float32_sharding_costs_muon_no_more_than_rounding(pool) -> None:
-    """Issue 4: Muon's iteration runs in bfloat16, with its own tolerance."""
+    """Muon's iteration runs in bfloat16, with its own tolerance."""
     expected = in_float32(None)
     for found in pool(4, in_float32, "columns"):
         for name, tensor in expected.items():

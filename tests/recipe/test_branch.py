@@ -148,5 +148,5 @@ def test_smollm3s_extension_and_reasoning_go_on_one_from_another() -> None:
         assert learning_rate(plan, plan.total_steps - 1) < 1e-12
         assert trunk.train.trunk.optimizer == "reset"
     assert seen == [(32_768, 2e6, 72, 47.2), (65_536, 5e6, 36, 51.9), (32_768, 5e6, 128, 176.0)]
-    saved = trunk.train.checkpoints.every_steps * plan.batch_tokens(plan.first)
+    saved = trunk.train.checkpoints.every_steps * plan.at(plan.first).batch_tokens
     assert saved == pytest.approx((18.7e9 + 16.5e9) / 4, rel=1e-3)

@@ -77,7 +77,22 @@ def test_a_new_kind_replaces_a_part_and_the_same_kind_merges_into_it(recipe: Pat
     assert cosine.train is not None and cosine.train.schedule.kind == "cosine"
     layers = load_recipe(recipe).model
     assert layers is not None
-    assert [layers.layer(index).position.kind for index in range(4)] == ["rope", "rope", "rope", "none"]
+    assert [layers.each_layer[index].position.kind for index in range(4)] == ["rope", "rope", "rope", "none"]
+
+
+def test_yamls_merge_keys_are_taken_over(recipe: Path) -> None:
+    first = RECIPE[: RECIPE.index("    - name: second\n")]
+    recipe.write_text(
+        first.replace("    - {name: first", "    - &stage {name: first")
+        + "    - {<<: *stage, name: second}\n"
+        + "    - <<: {steps: 5, mixtures: {sums: 1}}\n      name: third\n"
+    )
+    with pytest.raises(InputError, match=r"recipe\.yaml:22: train\.stages\.2\.mixtures: unknown key"):
+        load_recipe(recipe)
+    recipe.write_text(recipe.read_text().replace("mixtures", "mixture"))
+    stages = load_recipe(recipe).section("train").stages
+    assert stages[1] == stages[0].model_copy(update={"name": "second"})
+    assert stages[2].steps == 5
 
 
 def test_an_environment_variable_in_a_value_is_expanded(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

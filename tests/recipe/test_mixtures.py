@@ -14,10 +14,10 @@ from smelt.recipe.dump import diff, to_yaml
 from smelt.recipe.load import load_recipe
 from smelt.recipe.mixtures.annealing import annealing_pair
 from smelt.recipe.mixtures.caps import with_caps
-from smelt.recipe.mixtures.demand import epoch_warnings, epochs, source_tokens, stage_demands
+from smelt.recipe.mixtures.demand import epoch_warnings, source_tokens, stage_demands
 from smelt.recipe.mixtures.notices import notices
 from smelt.recipe.mixtures.plateau import Point, recommend, trend
-from smelt.recipe.mixtures.weights import between, distance, shares
+from smelt.recipe.mixtures.weights import between, shares
 from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 from smelt.recipe.sections.adapt import Adapt
@@ -178,7 +178,7 @@ def test_what_lies_between_two_mixtures_is_one(old: dict[str, float], new: dict[
     a, b = shares(old), shares(new)
     line = {name: (1 - part) * a.get(name, 0) + part * b.get(name, 0) for name in {*a, *b}}
     assert set(mixed) == {name for name, share in line.items() if share > 0}
-    assert distance(mixed, {name: share for name, share in line.items() if share > 0}) < 0.001
+    assert sum(abs(share - line[name]) for name, share in mixed.items()) / 2 < 0.001
 
 
 # epochs and caps
@@ -186,7 +186,8 @@ def test_what_lies_between_two_mixtures_is_one(old: dict[str, float], new: dict[
 
 def test_epochs_of_three_percent_of_the_playbooks_run() -> None:
     """DATA-05: 3 % of 8 to 9T tokens from 54B."""
-    assert [round(epochs(tokens, 0.03, 54e9), 1) for tokens in (8e12, 9e12)] == [4.4, 5.0]
+    stages = [{"name": "base", "tokens": tokens, "mixture": {"a": 0.03, "b": 0.97}} for tokens in ("8T", "9T")]
+    assert [round(source_tokens(Plan(recipe(each)))["a"] / 54e9, 1) for each in stages] == [4.4, 5.0]
 
 
 def test_more_than_five_epochs_are_said_aloud() -> None:
@@ -267,6 +268,12 @@ def test_an_annealing_pair_is_sixty_percent_candidate_beside_its_control(tmp_pat
         plan = Plan(each)
         assert (plan.first, plan.total_steps, plan.at(450).name) == (400, 500, "anneal")
         assert plan.at(450).clock.schedule.decay_fraction == 1 and plan.at(450).train.optimizer.lr == 0.5
+
+
+def test_an_annealing_pair_keeps_the_packing_of_the_stage_it_leaves() -> None:
+    trunk = recipe(stage("one", 500, {"a": 3, "b": 1}, packing="best-fit"))
+    for each in annealing_pair(trunk, 400, "c", 6400):
+        assert Plan(resolve_from(Recipe.model_validate(each), trunk)).at(450).packing == "best-fit"
 
 
 def test_an_annealing_candidate_may_be_new_and_is_then_in_both_recipes() -> None:

@@ -61,13 +61,13 @@ def test_a_slice_of_the_same_kind_merges_another_replaces_and_the_later_wins() -
 def test_rnope_removes_the_rotation_from_exactly_every_4th_layer() -> None:
     """ARCH-11."""
     model = section(layers=36, per_layer=[{"layers": "3::4", "position": {"kind": "none"}}])
-    assert [index for index in range(36) if model.layer(index).position.kind == "none"] == list(range(3, 36, 4))
+    assert [index for index in range(36) if model.each_layer[index].position.kind == "none"] == list(range(3, 36, 4))
 
 
 def test_a_null_in_a_slice_takes_a_field_away_and_survives_the_frozen_recipe(tmp_path: Path) -> None:
     path = write(tmp_path, ATTENTION, "attention: {heads: 4, kv_heads: 2, window: 8}")
     loaded = load_recipe(path, ["model.per_layer=[{layers: '1::2', attention: {window: null}}]"])
-    assert [loaded.model.layer(index).attention.window for index in range(4)] == [8, None, 8, None]
+    assert [loaded.model.each_layer[index].attention.window for index in range(4)] == [8, None, 8, None]
     (tmp_path / "frozen.yaml").write_text(to_yaml(loaded))
     assert diff(loaded, load_recipe(tmp_path / "frozen.yaml")) == []
 
@@ -180,6 +180,7 @@ def test_a_null_in_a_slice_takes_a_field_away_and_survives_the_frozen_recipe(tmp
         ),
         (SLICE, "{layers: 4, norm: {eps: 1}}", "model.per_layer.0.layers: '4' selects none of the 4 layers"),
         (SLICE, "{layers: one, norm: {eps: 1}}", "model.per_layer.0.layers: 'one' selects none of the 4 layers"),
+        (SLICE, '{layers: "0:1:2:3", norm: {eps: 1}}', "layers: '0:1:2:3' selects none of the 4 layers"),
         (SLICE, "{layers: 1, window: 8}", "recipe.yaml:9: model.per_layer.0.window: unknown key"),
     ],
 )

@@ -57,7 +57,7 @@ def test_batch_warmup_counts_tokens_exactly_over_the_switch_and_the_stages() -> 
         batch = 16 if tokens < 100 else 32 if tokens < 200 else 64
         steps.append((tokens, batch))
         tokens += batch
-    assert [(plan.tokens_before(step), plan.batch_tokens(step)) for step in range(plan.total_steps)] == steps
+    assert [(plan.tokens_before(step), plan.at(step).batch_tokens) for step in range(plan.total_steps)] == steps
     assert plan.tokens_before(plan.total_steps) == tokens
     assert plan.at(8).name == "one" and plan.at(9).name == "two"
 
@@ -199,6 +199,12 @@ def test_amendments_are_in_the_frozen_recipe(tmp_path: Any) -> None:
             r"by step 3 stage 'one' has begun, so its name and what it sets stay",
         ),
         ({"from_step": 3, "set": {"train.stages.5.steps": 2}}, r"amendments\.0\.set: train\.stages: has no entry 5"),
+        ({"from_step": 3, "set": {"train.batch_warmup.scale_lr.x": 1}}, "scale_lr.x' cannot change during a run"),
+        ({"from_step": 3, "set": {"train.batch_warmup.rungs.first.until": 1}}, "first.until' cannot change"),
+        (
+            {"from_step": 3, "set": {"train.schedule": 5, "train.schedule.kind": "cosine"}},
+            r"amendments\.0\.set: train\.schedule\.kind: lies below a plain value or a list; check the key",
+        ),
         ({"from_step": 3, "set": {"train.clip": -1}}, r"amendments\.0\.set: train\.clip: input should be greater"),
         ({"from_step": 3, "set": {"train.stages.1.mixture": {"c": 1}}}, "unknown source 'c' in stage 'two'"),
         ({"from_step": 3, "until_step": 3, "set": {"train.clip": 1}}, "must be later than from_step"),
@@ -210,6 +216,21 @@ def test_amendments_are_in_the_frozen_recipe(tmp_path: Any) -> None:
 def test_amendments_that_cannot_be_are_refused(amendment: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         recipe(amendments=[amendment])
+
+
+def test_an_amendment_past_the_end_is_refused_behind_one_that_reaches_past_it() -> None:
+    passing = {"from_step": 5, "until_step": 25, "set": {"train.clip": 0.5}}
+    assert Plan(recipe(amendments=[passing])).total_steps == 20
+    with pytest.raises(ValidationError, match=r"amendments\.1\.from_step: there is no step 30, as the run"):
+        recipe(amendments=[passing, {"from_step": 30, "skip": 1}])
+
+
+@pytest.mark.parametrize("change", [{"rungs.0": {"until": 128}}, {"rungs.0.until": 128}], ids=["rung", "field"])
+def test_a_rung_of_batch_warmup_can_be_amended(change: dict[str, Any]) -> None:
+    settings = {f"train.batch_warmup.{key}": value for key, value in change.items()}
+    rungs = [{"batch_tokens": 16, "until": 640}]
+    plan = Plan(recipe(batch_warmup={"rungs": rungs}, amendments=[{"from_step": 4, "set": settings}]))
+    assert [plan.at(step).batch_tokens for step in (0, 7, 8)] == [16, 16, 64]
 
 
 def test_a_rung_that_is_no_multiple_of_the_sequence_is_refused() -> None:

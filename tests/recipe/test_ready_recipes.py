@@ -7,6 +7,7 @@ import pytest
 from smelt.recipe.account import parameters
 from smelt.recipe.dump import diff
 from smelt.recipe.load import load_recipe
+from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -51,6 +52,12 @@ def test_arms_that_are_to_be_of_one_size_are(names: tuple[str, ...]) -> None:
     """ARCH-05, ARCH-07, ARCH-08, ARCH-11, ARCH-15, ARCH-16, ARCH-19, ARCH-26."""
     totals = [sizes(name)["total"] for name in names]
     assert max(totals) <= 1.005 * min(totals), totals
+
+
+def test_the_warmup_of_ademamix_is_the_whole_run() -> None:
+    """OPT-02."""
+    recipe = ablation("ademamix")
+    assert recipe.section("train").optimizer.warmup_steps == Plan(recipe).total_steps
 
 
 def test_untying_makes_the_larger_model_of_its_pair() -> None:

@@ -10,8 +10,10 @@ from smelt.corpus.readers import read
 from smelt.errors import InputError
 from smelt.recipe.sections.readers import PythonDocs
 from smelt.recipe.sections.tokenizer import TrainTokenizer
+from smelt.tokenizer import encode
 from smelt.tokenizer.choose import Candidate, Target, choose, embedding_share
 from smelt.tokenizer.sweep import cut, gains, sweep
+from smelt.tokenizer.tokenizer import Tokenizer
 from smelt.tokenizer.train import train_tokenizer
 
 LANGUAGES = ("en", "zh", "fr", "es", "pt", "it", "ar")
@@ -109,6 +111,21 @@ def test_each_doubling_of_the_vocabulary_saves_less(texts: list[str], kind) -> N
     assert found[1].tokens == {source: sum(map(len, plain.encode_batch(each))) for source, each in held_out.items()}
     row = found[0].row()
     assert row["bytes_per_token"]["one"] == sum(len(text.encode()) for text in held_out["one"]) / row["tokens"]["one"]
+
+
+def test_a_sweep_proves_the_libraries_on_every_source(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that is right on one source may make other tokens of the next."""
+
+    def wrong(tokenizer: Tokenizer) -> encode.Encode:
+        return lambda batch: encode._flat([[*tokenizer.encode(text), *[0] * ("words" in text)] for text in batch])
+
+    held_out = {"right": [str(number) for number in range(100)], "wrong": ["some words"] * 100}
+    monkeypatch.setattr(encode, "_Gigatoken", wrong)
+    monkeypatch.setattr(encode, "_kitoken", wrong)
+    with pytest.warns(UserWarning, match="the plain one goes on"):
+        found = sweep(TrainTokenizer(), [384, 500], texts, held_out)
+    plain = train_tokenizer(500, texts)
+    assert found[1].tokens == {source: sum(map(len, plain.encode_batch(each))) for source, each in held_out.items()}
 
 
 def test_a_sweep_past_what_the_texts_hold_is_refused() -> None:

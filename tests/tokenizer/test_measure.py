@@ -9,6 +9,7 @@ from tokenizers import AddedToken, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from smelt.errors import InputError
+from smelt.tokenizer import encode
 from smelt.tokenizer.measure import Measured, Texts, across, compare, pooled
 from smelt.tokenizer.texts import texts_at
 from smelt.tokenizer.tokenizer import Tokenizer
@@ -40,6 +41,18 @@ def test_a_word_in_two_tokens_is_continued_and_special_tokens_do_not_count() -> 
     """TOK-03: PCW counts words of two or more tokens; "</s>" in a text is the words <, /, s and >."""
     (row,) = compare({"pairs": by_pairs()}, [Texts("en", "made", ["tha </s>"])])
     assert (row.words, row.word_tokens, row.continued) == (5, 6, 1)
+
+
+def test_a_library_is_proven_on_the_texts_and_not_on_their_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(tokenizer: Tokenizer) -> encode.Encode:
+        return lambda batch: encode._flat([[*tokenizer.encode(text), *[0] * ("of the" in text)] for text in batch])
+
+    monkeypatch.setattr(encode, "_Gigatoken", wrong)
+    monkeypatch.setattr(encode, "_kitoken", wrong)
+    texts = [f"{number} of the" for number in range(100)]
+    with pytest.warns(UserWarning, match="the plain one goes on"):
+        (row,) = compare({"pairs": by_pairs()}, [Texts("en", "made", texts)])
+    assert row.tokens == sum(map(len, by_pairs().encode_batch(texts)))
 
 
 def test_words_are_split_per_language() -> None:

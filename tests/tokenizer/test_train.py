@@ -54,7 +54,12 @@ def test_a_loaded_tokenizer_is_copied(corpus: Path, tmp_path: Path) -> None:
     assert first == tokenizer_inputs(made, "other corpus")
     config = tmp_path / "one" / "tokenizer_config.json"
     config.write_text(config.read_text().replace("<|pad|>", "<|endoftext|>"))
-    assert first != tokenizer_inputs(made, "")
+    changed = tokenizer_inputs(made, "")
+    assert first != changed
+    (tmp_path / "one" / "notes.json").write_text("{}")
+    assert tokenizer_inputs(made, "") == changed
+    (tmp_path / "one" / "chat_template.jinja").write_text("{{ messages }}")
+    assert tokenizer_inputs(made, "") != changed
 
 
 def test_training_depends_on_the_corpus_and_needs_one(tmp_path: Path) -> None:
@@ -127,6 +132,24 @@ def test_a_sample_can_be_drawn_like_the_mixture_of_all_stages(corpus: Path, tmp_
     assert abs(small / sum(map(len, taken)) - weights["small"]) < 0.05
     assert tokenizer_inputs(even, "c") != tokenizer_inputs(like, "c")
     build_tokenizer(like, corpus, tmp_path / "like")
+
+
+def test_a_frozen_recipe_has_the_weights_of_the_one_it_came_from(corpus: Path) -> None:
+    """What a run fills in or is amended by leaves the stages as they are written, so its tokenizer stays the same."""
+    like = mixed(corpus, "mixture").model_dump()
+    past = [{"stage": 0, "name": "zero", "steps": 5, "sequence": 8, "batch_tokens": 64, "mixture": {"small": 1}}]
+    caps = {"small": {"tokens": 500, "factor": 0.25}}
+    train = {**like["train"], "caps": caps, "from": {"run": "trunk", "step": 5, "past": past}}
+    amendments = [{"from_step": 20, "set": {"train.stages.1.mixture": {"small": 1}, "train.stages.0.steps": 90}}]
+    frozen = Recipe.model_validate({**like, "train": train, "amendments": amendments})
+    assert mixture_weights(frozen) == mixture_weights(mixed(corpus, "mixture"))
+
+
+def test_long_documents_count_for_the_source_they_are_of(corpus: Path) -> None:
+    stages = [{"name": "one", "tokens": 640, "mixture": {"small": 1, "long-small": 1, "large": 2}}]
+    data = {**mixed(corpus, "mixture").model_dump(), "train": {**MIXED, "stages": stages}}
+    data["dataset"] = {"long": {"long-small": {"of": "small", "tokens": 4}}}
+    assert mixture_weights(Recipe.model_validate(data)) == {"small": 0.5, "large": 0.5}
 
 
 def test_a_source_that_no_stage_draws_from_leaves_no_token(corpus: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: whole or absent, saved in any layout and read in any other, while training goes on."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from smelt.train.checkpoints import checkpoint_path, checkpoints, load_parameter
 from smelt.train.records import rows
 from smelt.train.retention import Retention
 from smelt.train.saving import Saver
+from smelt.train.together import Together
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +245,20 @@ def test_the_ranks_find_a_damaged_file_whoever_checks_it(recipe, tokenizer, run,
     assert "optimizer.rank-00001" in list(rows(run / "events.jsonl"))[-1]["reason"]
 
 
+def test_a_checkpoint_whose_recipe_is_damaged_is_passed_over(recipe, tokenizer, run) -> None:
+    for steps in (1, 2):
+        saves.saved_after(recipe, tokenizer, run, steps)
+    (checkpoint_path(run, 2) / "recipe.yaml").write_text("name: [")
+    assert saves.newest(run) == "step-00000001"
+    assert "recipe.yaml" in list(rows(run / "events.jsonl"))[-1]["reason"]
+
+
+def test_a_fault_of_ours_on_a_rank_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="rank 0: ZeroDivisionError") as caught:
+        Together(saves.Alone()).each(lambda: 1 // 0)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
 def test_a_damaged_piece_or_index_is_one_line(recipe, tokenizer, run, pool) -> None:
     pool(2, saves.saved_after, recipe, tokenizer, run, 1)
     path = checkpoint_path(run, 1)
@@ -303,6 +319,23 @@ def test_retention_after_a_rewind_counts_what_was_made_last_as_newest(run) -> No
     made_at(run, 300, 400, life=1)
     Retention(run, Checkpoints(keep=2)).prune(lambda path: True)
     assert names(run) == [300, 400]
+
+
+def test_a_removal_that_the_disk_refuses_or_a_crash_cuts_short_is_finished_later(run, monkeypatch) -> None:
+    """As on NFS, where a folder stays while a file in it is open elsewhere: no run ends, no torn checkpoint is seen."""
+
+    def busy(*args: object, **options: object) -> None:
+        raise OSError(39, "Directory not empty")
+
+    made_at(run, 1, 2)
+    retention = Retention(run, Checkpoints(keep=1))
+    with monkeypatch.context() as nfs:
+        nfs.setattr(os, "rmdir", busy)
+        retention.prune(lambda path: True)
+    left = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert left[0].startswith(".step-00000001.") and left[1:] == ["step-00000002"]
+    retention.clear_unfinished()
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000002"]
 
 
 def test_retention_touches_nothing_but_its_own_checkpoints(run, tmp_path) -> None:

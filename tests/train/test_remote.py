@@ -21,6 +21,7 @@ from smelt.train import uploading
 from smelt.train.checkpoints import checkpoint_path, checkpoints
 from smelt.train.records import append, rows
 from smelt.train.remote import Remote
+from smelt.train.retention import Retention
 from smelt.train.saving import Saver
 
 
@@ -178,6 +179,73 @@ def test_a_copy_that_differs_from_what_was_sent_is_sent_again(made, run, tmp_pat
     assert spoiled
     assert kinds(run) == ["checkpoint", "upload_failed", "upload"]
     check_directory(tmp_path / "there" / "kept" / "step-00000001")
+
+
+def test_a_disk_that_has_no_room_for_a_line_does_not_end_the_uploads(made, run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(uploading, "_FIRST_WAIT", 0.01)
+    tell, full = uploading.event, []
+
+    def told_once_there_is_room(*args: Any, **fields: Any) -> None:
+        if not full:
+            full.append(fields)
+            raise InputError("events.jsonl: the disk is full")
+        tell(*args, **fields)
+
+    monkeypatch.setattr(uploading, "event", told_once_there_is_room)
+    said: list[str] = []
+    section = Checkpoints(keep=1, upload=str(tmp_path / "there"))
+    saver, training = Saver(run, section, saves.Alone(), said.append), made()
+    save(saver, training)
+    wait_until(lambda: said)
+    assert "the disk is full); trying again" in said[0]
+    save(saver, training)
+    saver.close(done=True)
+    assert full and names(run) == [2]
+    assert Remote(str(tmp_path / "there"), "kept").steps() == [1, 2]
+
+
+def test_a_checkpoint_that_retention_has_just_taken_had_been_sent(made, run, tmp_path) -> None:
+    saver, training = Saver(run, Checkpoints(), saves.Alone()), made()
+    save(saver, training)
+    saver.close(done=True)
+    remote = Remote(str(tmp_path / "there"), "kept")
+    uploader = uploading.Uploader(remote, run, Retention(run, Checkpoints()), print)
+    uploader.note(checkpoint_path(run, 1))
+    shutil.rmtree(checkpoint_path(run, 1))
+    assert uploader.sent(checkpoint_path(run, 1)) and not uploader.sent(checkpoint_path(run, 2))
+
+
+def test_records_that_were_cut_short_on_their_way_are_fetched_again(run, tmp_path, monkeypatch) -> None:
+    there = tmp_path / "there"
+    (there / "kept").mkdir(parents=True)
+    (there / "kept" / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    remote = Remote(str(there), "kept")
+
+    def half(path: str, to: str) -> None:
+        Path(to).write_text(Path(path).read_text()[:14])
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as cut, pytest.raises(ConnectionError):
+        cut.setattr(remote._files, "get_file", half)
+        remote.fetch_records(run)
+    assert not list(rows(run / "metrics.jsonl"))
+    remote.fetch_records(run)
+    assert [row["step"] for row in rows(run / "metrics.jsonl")] == [1, 2]
+
+
+def test_a_recipe_that_is_refused_is_not_called_a_damaged_checkpoint(made, run, tmp_path) -> None:
+    section = Checkpoints(upload=str(tmp_path / "there"))
+    saver, training = Saver(run, section, saves.Alone()), made()
+    save(saver, training)
+    saver.close(done=True)
+    shutil.rmtree(run)
+
+    def refuse(recipe: Recipe, step: int) -> bool:
+        raise InputError("amendments.0: restore it")
+
+    with pytest.raises(InputError, match=r"^amendments\.0: restore it"):
+        Saver(run, section, saves.Alone()).newest(refuse)
+    assert "fallback" not in kinds(run)
 
 
 def test_an_upload_cut_short_is_no_checkpoint(made, run, tmp_path) -> None:

@@ -67,6 +67,21 @@ def test_amendments_are_only_ever_appended() -> None:
             resume_step(recipe(one), wanted)
 
 
+@pytest.mark.parametrize(
+    ("key", "named"), [("train.stages.1.mixture", "unknown source 'c'"), ("train.stages.2.steps", "has no entry 2")]
+)
+def test_an_amendment_that_the_recipe_on_record_cannot_take_is_one_line(key: str, named: str) -> None:
+    """Its source or stage is in the changed recipe alone."""
+    change = {"from_step": 12, "set": {key: {"c": 1} if key.endswith("mixture") else 7}}
+    stages = [{"name": str(each), "steps": 10, "mixture": {"a": 1}} for each in range(3)]
+    shards = {"shards": {"a": "a", "b": "b", "c": "c"}, "span": 64}
+    wanted = {**recipe(stages=stages).model_dump(), "dataset": shards, "amendments": [change]}
+    with pytest.raises(InputError) as caught:
+        resume_step(recipe(), Recipe.model_validate(wanted))
+    assert str(caught.value).startswith("amendments: they do not fit the recipe that the run has on record (")
+    assert named in str(caught.value)
+
+
 def test_later_stages_may_change_without_an_amendment() -> None:
     changed = recipe(
         stages=[{"name": "one", "steps": 10, "mixture": {"a": 1}}, {"name": "2", "steps": 30, "mixture": {"b": 1}}]

@@ -19,6 +19,7 @@ from smelt.parallel.engine import Engine
 from smelt.parallel.world import World
 from smelt.recipe.plan import Plan
 from smelt.recipe.schema import Recipe
+from smelt.train.peak import stated_flops
 from smelt.train.step import StepResult, train_step
 
 CPU = torch.device("cpu")
@@ -127,6 +128,21 @@ def test_bf16_compute_keeps_weights_gradients_and_optimizer_state_in_float32(wor
     assert not torch.equal(before, after) and after.dtype == torch.float32
     assert (before.bfloat16() == after.bfloat16()).float().mean() > 0.9
     assert all(value.dtype == torch.float32 for state in optimizer.state.values() for value in state.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "tera"),
+    [
+        ("NVIDIA GB200", 2250),
+        ("NVIDIA GH200 480GB", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A40", 150),
+        ("NVIDIA RTX A4000", None),
+    ],
+)
+def test_a_gpu_is_known_by_whole_words_of_its_name(name: str, tera: float | None) -> None:
+    assert stated_flops(name) == (None if tera is None else tera * 1e12)
 
 
 def test_under_mup_each_group_learns_at_its_own_share_of_the_rate(workshop) -> None:

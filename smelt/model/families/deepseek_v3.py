@@ -97,7 +97,7 @@ def _temperature(factor: float, weight: float) -> float:
 
 
 def _write(config: Model) -> dict[str, Any]:
-    attention = part(config.layer(0).attention, "attention", "mla")
+    attention = part(config.each_layer[0].attention, "attention", "mla")
     sparse = [layer.feedforward.kind == "moe" for layer in config.each_layer]
     return {
         "hidden_size": config.hidden,
@@ -144,7 +144,7 @@ def _write_experts(mixture: MixtureOfExperts | None) -> dict[str, Any]:
 
 def _write_rope(config: Model) -> dict[str, Any]:
     """The scale goes into `mscale_all_dim`, and YaRN's temperature into `mscale` beside it."""
-    layer = config.layer(0)
+    layer = config.each_layer[0]
     position, attention = part(layer.position, "position", "rope"), layer.attention
     fields, scaling = write_rope(position), position.scaling
     if attention.scale is None or not isinstance(scaling, Yarn) or scaling.factor <= 1:

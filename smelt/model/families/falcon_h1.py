@@ -60,11 +60,11 @@ def _read_mamba(config: Config) -> dict[str, Any]:
 
 
 def _write(config: Model) -> dict[str, Any]:
-    branches = part(config.layer(0).attention, "attention", "parallel").branches
+    branches = part(config.each_layer[0].attention, "attention", "parallel").branches
     if [branch.mixer.kind for branch in branches] != ["gqa", "mamba2"]:
         raise ValueError("its branches are not 'gqa' and then 'mamba2'")
     attention, mamba = (branch.mixer for branch in branches)
-    feedforward = part(config.layer(0).feedforward, "feedforward", "swiglu")
+    feedforward = part(config.each_layer[0].feedforward, "feedforward", "swiglu")
     fields = write_common(config, attention)
     if attention.head_dim in (None, config.hidden // attention.heads):
         del fields["head_dim"]

@@ -81,9 +81,9 @@ def read_llama(config: Config, partial: bool = False, **changes: Any) -> dict[st
 
 def write_llama(config: Model) -> dict[str, Any]:
     """The way back from `read_llama`, as layer 0 has it."""
-    feedforward = part(config.layer(0).feedforward, "feedforward", *ACTIVATIONS.values())
+    feedforward = part(config.each_layer[0].feedforward, "feedforward", *ACTIVATIONS.values())
     return {
-        **write_common(config, part(config.layer(0).attention, "attention", "gqa")),
+        **write_common(config, part(config.each_layer[0].attention, "attention", "gqa")),
         "intermediate_size": feedforward.width,
         "hidden_act": write_choice(feedforward.kind, ACTIVATIONS),
     }

@@ -50,8 +50,8 @@ def _read(config: Config) -> Model:
 
 
 def _write(config: Model) -> dict[str, Any]:
-    attention = part(config.layer(0).attention, "attention", "gqa")
-    mixture = part(config.layer(0).feedforward, "feedforward", "moe")
+    attention = part(config.each_layer[0].attention, "attention", "gqa")
+    mixture = part(config.each_layer[0].feedforward, "feedforward", "moe")
     windows = write_windows(config)
     return {
         **write_common(config, attention),

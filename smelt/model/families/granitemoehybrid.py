@@ -129,7 +129,7 @@ def _write_mamba(config: Model) -> dict[str, Any]:
 def _write_feedforward(config: Model) -> dict[str, Any]:
     mixture = first_mixture(config)
     if mixture is None:
-        width = getattr(config.layer(0).feedforward, "width", 1)
+        width = getattr(config.each_layer[0].feedforward, "width", 1)
         return {"num_local_experts": 0, "shared_intermediate_size": width, "intermediate_size": width}
     return {
         "num_local_experts": mixture.experts,

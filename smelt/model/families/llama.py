@@ -14,7 +14,7 @@ def _read(config: Config) -> Model:
 
 def _write(config: Model) -> dict[str, Any]:
     fields = write_llama(config)
-    layer = config.layer(0)
+    layer = config.each_layer[0]
     if config.hidden % layer.attention.heads:
         raise ValueError("its hidden size is not a multiple of its heads")
     return {**fields, "attention_bias": bias_of(layer.attention), "mlp_bias": layer.feedforward.bias}

@@ -12,7 +12,7 @@ def _read(config: Config) -> Model:
 
 
 def _write(config: Model) -> dict[str, Any]:
-    return {**write_llama(config), "sliding_window": config.layer(0).attention.window}
+    return {**write_llama(config), "sliding_window": config.each_layer[0].attention.window}
 
 
 MISTRAL = Family(

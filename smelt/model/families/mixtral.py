@@ -30,8 +30,8 @@ def _read(config: Config) -> Model:
 
 
 def _write(config: Model) -> dict[str, Any]:
-    mixture = part(config.layer(0).feedforward, "feedforward", "moe")
-    attention = part(config.layer(0).attention, "attention", "gqa")
+    mixture = part(config.each_layer[0].feedforward, "feedforward", "moe")
+    attention = part(config.each_layer[0].attention, "attention", "gqa")
     return {
         **write_common(config, attention),
         "intermediate_size": mixture.width,

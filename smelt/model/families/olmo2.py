@@ -23,7 +23,7 @@ def _read(config: Config) -> Model:
 
 
 def _write(config: Model) -> dict[str, Any]:
-    return {**write_llama(config), "attention_bias": bias_of(config.layer(0).attention)}
+    return {**write_llama(config), "attention_bias": bias_of(config.each_layer[0].attention)}
 
 
 OLMO2 = Family(

@@ -40,7 +40,7 @@ def _read(config: Config) -> Model:
 
 
 def _write(config: Model) -> dict[str, Any]:
-    attention = part(config.layer(0).attention, "attention", "gqa")
+    attention = part(config.each_layer[0].attention, "attention", "gqa")
     return {
         **write_common(config, attention),
         **write_qwen_experts(config),

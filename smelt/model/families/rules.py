@@ -105,7 +105,7 @@ def uses(rules: Sequence[Rule], config: Model, parameters: Mapping[str, Spec]) -
         for index in (None, *range(config.layers))
         for rule in rules
         if ("{}" in rule.ours[0]) == (index is not None)
-        for use in _at(rule, config.layer(index or 0), index, parameters)
+        for use in _at(rule, config.each_layer[index or 0], index, parameters)
     ]
     covered = {place.name for use in found for place in use.ours}
     for name in parameters:

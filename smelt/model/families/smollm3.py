@@ -49,8 +49,8 @@ def _write(config: Model) -> dict[str, Any]:
         **windows,
         "no_rope_layers": [int(rotary) for rotary in has_rope(config)],
         "use_sliding_window": windows["sliding_window"] is not None,
-        "attention_bias": bias_of(config.layer(0).attention),
-        "mlp_bias": config.layer(0).feedforward.bias,
+        "attention_bias": bias_of(config.each_layer[0].attention),
+        "mlp_bias": config.each_layer[0].feedforward.bias,
     }
 
 

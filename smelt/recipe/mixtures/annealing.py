@@ -70,6 +70,7 @@ def _recipe(
         "from": {"run": trunk.name, "step": step},
         "sequence": segment.sequence,
         "batch_tokens": segment.batch_tokens,
+        "packing": segment.packing,
         "stages": [stage],
     }
     return {**data, "name": name, "train": train}

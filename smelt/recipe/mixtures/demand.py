@@ -20,7 +20,7 @@ MANY_EPOCHS = 5.0
 class StageDemand:
     """What one stage consumes: steps [first, end), `tokens` in all and by source; `own` unless a trunk took it.
 
-    `ramp_tokens` of them lie on the ramp, where the mixture is not its own yet.
+    `ramp_tokens` of them lie on its ramp, where the mixture is not its own yet; where a trunk's lay is not known.
     """
 
     name: str
@@ -60,20 +60,13 @@ def source_tokens(plan: Plan, own: bool | None = None) -> dict[str, float]:
     return total
 
 
-def epochs(tokens: float, share: float, available: float) -> float:
-    """How often a source that holds `available` tokens is read when it is `share` of `tokens`.
-
-    >>> round(epochs(9e12, 0.03, 54e9), 1)
-    5.0
-    """
-    return tokens * share / available
-
-
 def epoch_warnings(recipe: "Recipe", available: Mapping[str, int]) -> list[str]:
     """A sentence for each source that the plan reads more than five times, with the mends; sources whose size is not
-    in `available` are passed over."""
+    in `available` are passed over, and what a trunk read counts where that is known."""
+    trunk = recipe.section("train").trunk
+    known = trunk is None or trunk.past is not None
     said = []
-    for source, tokens in source_tokens(Plan(recipe)).items():
+    for source, tokens in source_tokens(Plan(recipe), own=None if known else True).items():
         passes = tokens / available[source] if available.get(source) else 0.0
         if passes > MANY_EPOCHS:
             said.append(
@@ -97,7 +90,16 @@ def _stage(segments: list[Segment]) -> StageDemand:
         end=last.end,
         tokens=sum(tokens),
         sources={source: value for source, value in sources.items() if value},
-        ramp_tokens=sum(
-            each for segment, each in zip(segments, tokens, strict=True) if segment.mixture != last.mixture
-        ),
+        ramp_tokens=_ramp_tokens(segments),
     )
+
+
+def _ramp_tokens(segments: list[Segment]) -> int:
+    steps = tokens = on_ramp = 0
+    for segment in segments:
+        taken = segment.end - segment.first
+        ramp = segment.train.stages[segment.stage].ramp if segment.stage >= 0 else None
+        if ramp is not None and (steps if ramp.steps else tokens) < ramp.length:
+            on_ramp += taken * segment.batch_tokens
+        steps, tokens = steps + taken, tokens + taken * segment.batch_tokens
+    return on_ramp

@@ -38,9 +38,3 @@ def scaled(weights: Mapping[str, float], factors: Mapping[str, float]) -> Mappin
     if not any(source in factors for source in weights):
         return weights
     return {source: weight * factors.get(source, 1.0) for source, weight in weights.items()}
-
-
-def distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Total variation between two mixtures: the share of windows that would come from another source."""
-    one, other = shares(a), shares(b)
-    return sum(abs(one.get(name, 0.0) - other.get(name, 0.0)) for name in {*one, *other}) / 2

@@ -11,7 +11,7 @@ from smelt.recipe.units import Count, CountOrZero
 
 _MIXTURE = r"train\.stages\.\d+\.mixture"
 _PLAN = re.compile(
-    rf"train\.(schedule(\.\w+)?|batch_tokens|batch_warmup(\..+)?|stages(\.\d+)?"
+    rf"train\.(schedule(\.\w+)?|batch_tokens|batch_warmup(\.(scale_lr|rungs(\.\d+(\.\w+)?)?))?|stages(\.\d+)?"
     rf"|stages\.\d+\.(steps|tokens|sequence|packing|set|schedule(\.\w+)?))|{_MIXTURE}"
 )
 _PASSING = re.compile(_MIXTURE)

@@ -9,7 +9,8 @@ from smelt.recipe.units import Count
 class Evals(Section):
     """Tasks by name, `items` of each; run every `every_steps` steps of training and at its end.
 
-    `validation_bytes` caps how much text of each source's validation split is scored (whole documents).
+    `validation_bytes` caps how much text of each source's validation split is scored (whole documents); `samples`
+    items of each task are kept to read, with the model's answers.
     """
 
     tasks: tuple[str, ...] = ()

@@ -88,7 +88,7 @@ class Model(Section):
         for number, change in enumerate(self.per_layer):
             try:
                 found = any(change.selects(layer, self.layers) for layer in range(self.layers))
-            except (ValueError, IndexError):
+            except (ValueError, IndexError, TypeError):
                 found = False
             if not found:
                 message = f"'{change.layers}' selects none of the {self.layers} layers"
@@ -127,10 +127,6 @@ class Model(Section):
     def each_layer(self) -> tuple[Layer, ...]:
         """Every layer's parts: a change of the same kind merges into the part, a new kind replaces it."""
         return tuple(self._layer(index) for index in range(self.layers))
-
-    def layer(self, index: int) -> Layer:
-        """The parts of layer `index`."""
-        return self.each_layer[index]
 
     def around(self, index: int) -> Surroundings:
         """What the parts of layer `index` know of their layer."""
