@@ -86,6 +86,13 @@ class Workshop:
         """The tiny recipe under another name, changed."""
         return load_recipe(self.recipe, [f"name={name}", *overrides])
 
+    @property
+    def shards(self) -> Path:
+        """Those of the tiny recipe, whatever other tests have built beside them."""
+        made = prepare(self.load("tiny"), self.project).shards
+        assert made is not None
+        return made
+
     def smelt(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the command line in the project folder."""
         command = [sys.executable, "-m", "smelt.cli.main", *map(str, arguments)]

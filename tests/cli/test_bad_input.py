@@ -54,7 +54,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(workshop, command: list[str], mes
 
 def damaged(workshop, name: str) -> Path:
     """A copy of the project's training shards of one source, to damage."""
-    source = next((workshop.project / "artifacts" / "shards").glob("*/math/train"))
+    source = workshop.shards / "math" / "train"
     return Path(shutil.copytree(source, workshop.project / name))
 
 
@@ -70,7 +70,7 @@ def test_a_truncated_shard_is_named(workshop) -> None:
 def test_a_truncated_artifact_is_named(workshop) -> None:
     project = workshop.project / "elsewhere"
     shutil.copytree(workshop.project / "artifacts", project / "artifacts")
-    shard = next((project / "artifacts" / "shards").glob("*/docs/train/*.ds"))
+    shard = next((project / workshop.shards.relative_to(workshop.project)).glob("docs/train/*.ds"))
     shard.write_bytes(shard.read_bytes()[:-10])
     result = workshop.smelt("train", "tiny.yaml", "--project", "elsewhere")
     assert result.returncode == 2

@@ -121,7 +121,7 @@ def test_a_branch_of_a_packed_run_needs_its_streams_even_where_it_adds_a_source(
     assert min(losses(run)) == 16
     assert {"docs packed to 64", "docs"} <= set(read_progress(run / "checkpoints" / "step-00000017").streams)
     change_state(trunk / "checkpoints" / "step-00000015", streams={"docs": "another"}, data="another")
-    shards = next((workshop.project / "artifacts" / "shards").glob("*/math/train"))
+    shards = workshop.shards / "math" / "train"
     more = workshop.load("packed-more", *changes, f"dataset.shards={{more: {shards}}}")
     with pytest.raises(InputError, match=r"train\.from\.run: .* read other token shards, .* \(docs\); restore them"):
         train(workshop, more)
