@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smelt.errors import InputError
-from smelt.files import MANIFEST, check_directory, whole_directory
+from smelt.files import MANIFEST, check_directory, replaceable, whole_directory
 from smelt.model.families.compare import compare
-from smelt.model.families.export import export_weights, replaceable
+from smelt.model.families.export import export_weights
 from smelt.model.families.importer import import_weights
 from smelt.model.tensor_files import Source, TensorFolder
 from smelt.model.weights import DESCRIPTION, load_weights

@@ -83,7 +83,8 @@ def train_run(
         training.at.data, training.at.streams = data, streams
         training.at.life = ranks.first(lambda: _lives(run))
         if training.at.step >= training.plan.total_steps:
-            done = _ended(training, hooks)
+            _ended(training, hooks)
+            done = True
         else:
             _open(training, newest, changes, tokens, say)
             done = _trained(training, hooks, sources)
@@ -247,7 +248,7 @@ def _trained(training: Training, hooks: Sequence[Hook], sources: Mapping[str, Sh
         raise explained(lost, training, sources) from None
 
 
-def _ended(training: Training, hooks: Sequence[Hook]) -> bool:
+def _ended(training: Training, hooks: Sequence[Hook]) -> None:
     """Of a run that has taken its last step already: the hooks make up for what a crash after it cut short."""
     last = training.plan.at(training.at.step)
     if last.model is not None:
@@ -256,7 +257,6 @@ def _ended(training: Training, hooks: Sequence[Hook]) -> bool:
         hook.started(training)
     for hook in hooks:
         hook.finished(training, True)
-    return True
 
 
 def _close(run: Path, kind: str, step: int) -> None:
